@@ -1,0 +1,43 @@
+"""Settings of the documentation. The build needs no network."""
+
+import skae
+
+project = "skae"
+author = "skae developers"
+copyright = f"2026, {author}"
+version = release = skae.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+]
+templates_path = ["_templates"]
+# The pages in Markdown are read in the repository.
+exclude_patterns = ["_build", "_templates", "*.md"]
+# The list at the end of a docstring may hold a work that the text does not cite by number.
+suppress_warnings = ["ref.citation"]
+default_role = "py:obj"
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings name the types, with shapes and ranges
+# The template of a class lists its methods, so numpydoc need not.
+numpydoc_show_class_members = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"skae {release}"
+html_show_sourcelink = False
+html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+
+
+def skip_foreign_member(app, what, name, obj, skip, options):
+    """Leave out what a class has from scikit-learn or torch: it is documented there."""
+    owner = getattr(getattr(obj, "fget", obj), "__module__", None) or "skae"
+    return skip or owner.partition(".")[0] != "skae"
+
+
+def setup(app):
+    """Connect the hook."""
+    app.connect("autodoc-skip-member", skip_foreign_member)

@@ -1,0 +1,1 @@
+"""The engine: skorch nets that train autoencoders. Nothing here is public."""

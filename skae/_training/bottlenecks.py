@@ -1,0 +1,253 @@
+"""From the encoder's output to the code: as it is, sparse, or a posterior.
+
+A bottleneck is the one part of the network in which the estimators differ. ``forward`` is its
+training step: it returns the code that goes to the decoder, and the terms that it adds to the
+objective. ``code`` is what ``transform`` returns, and ``score`` the log-likelihood of rows.
+
+Shapes: ``h``, the encoder's output, is (n_rows, n_outputs(n_components)); codes are (n_rows,
+n_components); scores are (n_rows,).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from skae._random import torch_generator
+from skae.priors import Prior
+from skae.schedules import Schedule
+from skae.sparsity import Sparsity
+
+Gains = Callable[[], Tensor | float]  # how strongly the decoder answers to each unit
+LogLikelihood = Callable[[Tensor], Tensor]  # codes (n_rows, k) -> log p(x | code), (n_rows,)
+
+
+class Term(NamedTuple):
+    """One named part of an objective."""
+
+    value: Tensor  # scalar, before its weight
+    weight: float | Tensor  # weight in the loss of this step
+    final_weight: float  # weight in the objective that says whether the fit still improves
+
+
+Terms = dict[str, Term]
+
+
+class Bottleneck(nn.Module):
+    """The code is the encoder's output (plain and denoising autoencoders)."""
+
+    def __init__(self, n_components: int, seed: int = 0):
+        super().__init__()
+        self.n_components = n_components
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of outputs that the encoder must have."""
+        return self.n_components
+
+    def begin(self, n_steps: int) -> None:
+        """Learn how many steps the training that begins now will take at most."""
+
+    def at(self, progress: float) -> None:
+        """Learn that a share ``progress`` of the training is done; called before each epoch."""
+
+    def forward(self, h, row_weight, gains, generator) -> tuple[Tensor, Terms]:
+        """Return the code for the decoder, and the terms of the objective."""
+        return h, {}
+
+    def code(self, h: Tensor) -> Tensor:
+        """Return the code that ``transform`` returns."""
+        return h
+
+    def score(self, h: Tensor, log_likelihood: LogLikelihood) -> Tensor:
+        """Return log p(x | code of x)."""
+        return log_likelihood(self.code(h))
+
+
+class SparseBottleneck(Bottleneck):
+    """Non-negative codes with exact zeros, steered to a mean number of active units.
+
+    Parameters
+    ----------
+    n_components : int
+    sparsity : Sparsity
+    n_active : float
+        Target for the mean number of active units a row.
+    weight : float or None
+        Weight of the penalty; None steers it until the target is met.
+    """
+
+    #: Weight of the term that revives dead units. They get no other gradient, so that Adam makes it
+    #: of no account how small it is; it only must not disturb the layers that others share.
+    REVIVAL_WEIGHT = 1e-2
+    #: The steered weight starts here, and can grow by this many powers of e in one training.
+    INITIAL_WEIGHT, REACH = 1e-2, 30.0
+
+    def __init__(
+        self,
+        n_components: int,
+        sparsity: Sparsity,
+        n_active: float,
+        weight: float | None,
+        seed: int = 0,
+    ):
+        super().__init__(n_components)
+        self.sparsity, self.n_active = sparsity, n_active
+        self.steered = weight is None and sparsity.penalised
+        # A weight that is steered changes all the time, and the objective with it; how well the
+        # fit does is then the reconstruction alone.
+        self.final_weight = 0.0 if weight is None else float(weight)
+        self.register_buffer("weight", torch.tensor(self.final_weight or self.INITIAL_WEIGHT))
+        self.register_buffer("uses", torch.ones(n_components))  # active rows in this epoch
+        self.register_buffer("dead", torch.zeros(n_components))  # 1 where no row was, in the last
+        self.gain = 0.01
+
+    def begin(self, n_steps):
+        """Choose how fast the weight is steered."""
+        self.gain = min(0.1, max(0.003, self.REACH / max(1, n_steps)))
+
+    def at(self, progress):
+        """Count the units that no row of the last epoch switched on, and start counting again."""
+        if self.training:
+            self.dead.copy_(self.uses == 0)
+            self.uses.zero_()
+
+    def forward(self, h, row_weight, gains, generator):
+        """Return the sparse code, the penalty, and the term that revives dead units."""
+        code = self.code(h)
+        terms = {}
+        if self.training:
+            self._count(code.detach(), row_weight)
+            shortfall = (self.sparsity.threshold(h, self.n_active) - h).relu() @ self.dead
+            terms["revival"] = Term(shortfall.mean(), self.REVIVAL_WEIGHT, 0.0)
+        if self.sparsity.penalised:
+            penalty = self.sparsity.penalty(h, code, gains(), row_weight, self.n_active)
+            weight = self.weight if self.steered else self.final_weight
+            terms["sparsity"] = Term(penalty, weight, self.final_weight)
+        return code, terms
+
+    def _count(self, code: Tensor, row_weight: Tensor | None) -> None:
+        """Note which units were active, and steer the weight towards the target."""
+        active = (code > 0).to(code.dtype)
+        self.uses += active.sum(dim=0)
+        if self.steered:
+            a_row = active.sum(dim=1)
+            mean = a_row.mean() if row_weight is None else (row_weight * a_row).mean()
+            self.weight *= (self.gain * (mean / self.n_active - 1).clamp(-1, 1)).exp()
+
+    def code(self, h):
+        """Return the code with its zeros."""
+        return self.sparsity.activate(h, self.n_active)
+
+
+class VariationalBottleneck(Bottleneck):
+    r"""A Gaussian posterior over the code, drawn by :math:`z = \mu + \sigma \epsilon`.
+
+    Parameters
+    ----------
+    n_components : int
+    prior : Prior
+    beta : float
+        Weight of the KL term.
+    warmup : Schedule
+        Factor of ``beta`` during training.
+    free_bits : float
+        KL of each latent, averaged over the batch, below which it costs no less (nats).
+    n_importance_samples : int
+        1: `score` is the evidence lower bound. More: the importance-weighted bound.
+    seed : int
+        Fixes the points at which `score` looks.
+    """
+
+    #: Points for the expectation over the posterior in `score`: all 2 k of the cubature rule up to
+    #: this many, so that the rule is exact for k <= 16.
+    MOST_POINTS = 32
+
+    def __init__(
+        self,
+        n_components: int,
+        prior: Prior,
+        beta: float,
+        warmup: Schedule,
+        free_bits: float,
+        n_importance_samples: int,
+        seed: int,
+    ):
+        super().__init__(n_components)
+        self.prior, self.beta, self.warmup, self.free_bits = prior, beta, warmup, free_bits
+        self.factor = 1.0
+        self.importance_weighted = n_importance_samples > 1
+        points = (
+            _normal_points(n_importance_samples, n_components, seed)
+            if self.importance_weighted
+            else _cubature_points(n_components, self.MOST_POINTS, seed)
+        )
+        self.register_buffer("points", points)
+
+    @property
+    def n_inputs(self):
+        """Means and log standard deviations."""
+        return 2 * self.n_components
+
+    def at(self, progress):
+        """Set the factor of the KL term."""
+        self.factor = self.warmup(progress)
+
+    def forward(self, h, row_weight, gains, generator):
+        """Return a draw from the posterior, and the KL term."""
+        mean, log_std = h.chunk(2, dim=1)
+        code = mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
+        kl = self._free(self.prior.kl(mean, log_std), row_weight)
+        weight = self.beta * (self.factor if self.training else 1.0)
+        return code, {"kl": Term(kl, weight, self.beta)}
+
+    def _free(self, kl: Tensor, row_weight: Tensor | None) -> Tensor:
+        """Sum over latents; each costs at least the free bits (Kingma et al. 2016, eq. 15)."""
+        a_latent = kl.mean(dim=0) if row_weight is None else row_weight @ kl / len(kl)
+        return (a_latent.clamp_min(self.free_bits) if self.free_bits else a_latent).sum()
+
+    def code(self, h):
+        """Return the posterior mean."""
+        return h[:, : self.n_components]
+
+    def kl(self, h: Tensor) -> Tensor:
+        """Return the KL of each latent of each row, (n_rows, n_components), in nats."""
+        return self.prior.kl(*h.chunk(2, dim=1))
+
+    def score(self, h, log_likelihood):
+        """Return the lower bound of log p(x), at points that are the same for every row."""
+        mean, log_std = h.chunk(2, dim=1)
+        std = log_std.exp()
+        codes = (mean + std * point for point in self.points)
+        if not self.importance_weighted:
+            expected = sum(log_likelihood(code) for code in codes) / len(self.points)
+            return expected - self.prior.kl(mean, log_std).sum(dim=1)
+        log_posterior = -(0.5 * (self.points**2 + math.log(2 * math.pi))).sum(dim=1)
+        ratios = [
+            log_likelihood(code) + self.prior.log_prob(code) - (log_q - log_std.sum(dim=1))
+            for code, log_q in zip(codes, log_posterior, strict=True)
+        ]
+        return torch.logsumexp(torch.stack(ratios), dim=0) - math.log(len(ratios))
+
+
+def _normal_points(n_points: int, n_components: int, seed: int) -> Tensor:
+    """Return standard normal draws, fixed by the seed."""
+    return torch.empty(n_points, n_components).normal_(generator=torch_generator(seed))
+
+
+def _cubature_points(n_components: int, most: int, seed: int) -> Tensor:
+    r"""Return the points :math:`\pm \sqrt k q_i` of a randomly turned spherical cubature rule.
+
+    With all k orthonormal directions :math:`q_i` the mean over the points is the Gaussian
+    expectation of every polynomial of degree three (Arasaratnam and Haykin 2009, equation 13), so
+    the bound is exact for a linear decoder with Gaussian noise. The random turn (Genz and Monahan
+    1998) keeps the rule unbiased for any function, and for a part of the directions.
+    """
+    square = torch.empty(n_components, n_components, dtype=torch.float64)
+    q, r = torch.linalg.qr(square.normal_(generator=torch_generator(seed)))
+    directions = (q * r.diagonal().sign()).T[: most // 2] * math.sqrt(n_components)
+    return torch.cat([directions, -directions]).float()

@@ -1,0 +1,204 @@
+"""What happens around the steps of a training: its course, its guard, its progress bar."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from skorch.callbacks import Callback
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from skae.exceptions import NonFiniteLossError
+from skae.networks import linear_layers
+from skae.schedules import Schedule
+
+
+class Course(Callback):
+    """The learning rate of each step, and the end of the training.
+
+    The rate follows a schedule over ``n_epochs``. Where the objective has not improved for
+    ``n_iter_no_change`` epochs the training has converged: the rate is brought down to zero over as
+    many epochs again, and the training stops. An epoch improves when the objective falls by more
+    than ``tol`` times its whole fall so far, which depends neither on the units of X nor on where
+    the log-likelihood has its zero.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Factor of the learning rate.
+    n_epochs, n_batches : int
+        Most epochs of this training, and batches in each.
+    monitor : str
+        Entry of the history that must fall: "train_objective" or "valid_objective".
+    tol : float
+    n_iter_no_change : int
+    start : float
+        Share of the training before which the objective is not looked at.
+    keep_best : bool
+        Whether to end with the weights of the best epoch.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        n_epochs,
+        n_batches,
+        monitor,
+        tol,
+        n_iter_no_change,
+        start,
+        keep_best,
+    ):
+        self.schedule = schedule
+        self.n_epochs = n_epochs
+        self.n_batches = n_batches
+        self.monitor = monitor
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.start = start
+        self.keep_best = keep_best
+
+    def on_train_begin(self, net, **kwargs):
+        """Start counting."""
+        self.step = self.waited = self.epoch = 0
+        self.factor = 1.0
+        self.first = self.best = math.inf
+        self.best_state = None
+        self.converged_at: int | None = None
+        net.module_.bottleneck.begin(self.n_epochs * self.n_batches)
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Tell the bottleneck how far the training is."""
+        net.module_.train()
+        net.module_.bottleneck.at(self.epoch / self.n_epochs)
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        """Set the learning rate of this step.
+
+        A rate that the schedule leaves alone is not touched, so that a scheduler of skorch's can.
+        """
+        if training:
+            factor = self._factor(self.step / self.n_batches)
+            if factor != self.factor:
+                for group in net.optimizer_.param_groups:
+                    group["lr"] = group["initial_lr"] * factor
+            self.factor = factor
+            self.step += 1
+
+    def on_epoch_end(self, net, **kwargs):
+        """See whether the objective improved, and stop when the rate has come down."""
+        self.epoch += 1
+        if self.epoch > self.start * self.n_epochs:
+            self._watch(net, net.history[-1, self.monitor])
+        if self.waited >= self.n_iter_no_change and self.converged_at is None:
+            self.converged_at = self.epoch
+        if self.converged_at is not None and self._factor(self.epoch) == 0.0:
+            raise KeyboardInterrupt  # skorch's way to end a training
+
+    def on_train_end(self, net, **kwargs):
+        """Go back to the best weights."""
+        if self.best_state is not None:
+            net.module_.load_state_dict(self.best_state)
+        self.best_state = None
+
+    def _factor(self, epoch: float) -> float:
+        factor = self.schedule(min(1.0, epoch / self.n_epochs))
+        if self.converged_at is not None:
+            factor *= max(0.0, 1.0 - (epoch - self.converged_at) / self.n_iter_no_change)
+        return factor
+
+    def _watch(self, net, value: float) -> None:
+        if math.isinf(self.first):
+            self.first = value
+        fall = 0.0 if math.isinf(self.best) else self.first - self.best
+        self.waited = 0 if self.best - value > self.tol * fall else self.waited + 1
+        if value < self.best:
+            self.best = value
+            if self.keep_best:
+                self.best_state = copy.deepcopy(net.module_.state_dict())
+
+
+class FiniteGuard(Callback):
+    """Stops a training whose loss or weights are no longer finite, with the last ones that were."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Keep the weights at the start."""
+        self.kept = copy.deepcopy(net.module_.state_dict())
+
+    def on_epoch_end(self, net, **kwargs):
+        """Keep the weights, or put the kept ones back and raise."""
+        loss, state = net.history[-1, "train_loss"], net.module_.state_dict()
+        if math.isfinite(loss) and all(_finite(value) for value in state.values()):
+            for name, value in state.items():
+                self.kept[name].copy_(value)
+            return
+        net.module_.load_state_dict(self.kept)
+        self.kept = None
+        raise NonFiniteLossError(
+            f"Training stopped: the loss or a weight was not finite in epoch {len(net.history)} "
+            f"(loss {loss!r}). The weights of the epoch before are kept. The likely cause is a "
+            f"learning rate that is too high (learning_rate_init is {net.lr!r}: try a tenth of "
+            "it), or columns of very large values that were not scaled (try input_scaling='auto')."
+        )
+
+    def on_train_end(self, net, **kwargs):
+        """Let the kept weights go."""
+        self.kept = None
+
+
+class SoftThreshold(Callback):
+    """Draws weights to exact zeros after each step, by ``learning rate * amount``.
+
+    The proximal step of the L1 norm, decoupled from the adaptive step sizes as weight decay is in
+    AdamW.
+    """
+
+    def __init__(self, amount):
+        self.amount = amount
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Shrink every weight matrix."""
+        if training:
+            threshold = self.amount * net.optimizer_.param_groups[0]["lr"]
+            with torch.no_grad():
+                for layer in linear_layers(net.module_):
+                    layer.weight.copy_(torch.nn.functional.softshrink(layer.weight, threshold))
+
+
+class FitProgress(Callback):
+    """One progress bar for a whole fit; short fits never show it."""
+
+    def __init__(self, n_batches, description, delay=1.0):
+        self.n_batches = n_batches
+        self.description = description
+        self.delay = delay
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the bar."""
+        self.bar = tqdm(
+            total=self.n_batches,
+            desc=self.description,
+            unit="batch",
+            delay=self.delay,
+            leave=False,
+        )
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Count a batch."""
+        if training:
+            self.bar.update()
+
+    def on_epoch_end(self, net, **kwargs):
+        """Show the loss."""
+        self.bar.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4g}", refresh=False)
+
+    def on_train_end(self, net, **kwargs):
+        """Close the bar."""
+        self.bar.close()
+        self.bar = None
+
+
+def _finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value).all())

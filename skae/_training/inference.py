@@ -1,0 +1,40 @@
+"""A fitted module on rows of any number: numpy in, numpy out, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skae._training.batches import to_tensor
+from skae._training.scaling import Scaling
+
+_CELLS_PER_BLOCK = 2**22
+
+# Matrix products take another path through their kernels for a few rows than for many, with other
+# rounding. Blocks are filled up to a multiple of this many rows, so that the result for a row is
+# the same to the last bit whichever rows stand beside it.
+_ROWS_MULTIPLE = 16
+
+
+@torch.inference_mode()
+def map_rows(
+    function: Callable[[Tensor], Tensor], X, module: nn.Module, scaling: Scaling | None = None
+) -> Iterator[np.ndarray]:
+    """Yield ``function`` of the rows of a dense or CSR X, block by block.
+
+    The blocks are bounded in cells, so that memory does not grow with the rows of X.
+    """
+    module.eval()
+    device = next(module.parameters()).device
+    step = max(1, _CELLS_PER_BLOCK // (X.shape[1] * _ROWS_MULTIPLE)) * _ROWS_MULTIPLE
+    for start in range(0, X.shape[0], min(step, 4096)):
+        rows = to_tensor(X[start : start + min(step, 4096)], scaling, device)
+        yield function(_fill_up(rows))[: len(rows)].cpu().numpy()
+
+
+def _fill_up(rows: Tensor) -> Tensor:
+    missing = -len(rows) % _ROWS_MULTIPLE
+    return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows

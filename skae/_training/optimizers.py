@@ -1,0 +1,42 @@
+"""Optimisers by name, and which parameters get which learning rate and decay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
+
+# The free parameters of a likelihood are logarithms; they have further to go than weights.
+import os
+_FREE_PARAMETER_RATE = float(os.environ.get('FPR','10'))
+
+
+def make_optimizer(
+    optimizer: str | Callable, module: nn.Module, learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return a (fused, if named) optimiser whose decay touches weight matrices alone.
+
+    Every group keeps its starting rate as ``initial_lr``, the base that schedules multiply.
+    """
+    matrices, others, free = [], [], []
+    for name, parameter in module.named_parameters():
+        if name.startswith("observation."):
+            free.append(parameter)
+        else:
+            (matrices if parameter.ndim > 1 else others).append(parameter)
+    groups = [
+        {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay},
+        {"params": others, "lr": learning_rate, "weight_decay": 0.0},
+        {"params": free, "lr": learning_rate * _FREE_PARAMETER_RATE, "weight_decay": 0.0},
+    ]
+    groups = [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
+    if isinstance(optimizer, str):
+        extra = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
+        return OPTIMIZERS[optimizer](groups, fused=True, **extra)
+    return optimizer(groups)

@@ -1,0 +1,145 @@
+"""A training put together: what "auto" stands for, the net, its callbacks, and a run of it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from skorch.helper import predefined_split
+
+from skae._random import derive_seed, global_torch_seed
+from skae._training.batches import make_rows, split_rows
+from skae._training.callbacks import Course, FiniteGuard, FitProgress
+from skae._training.module import AutoencoderModule
+from skae._training.net import AutoencoderNet
+from skae._training.objective import Objective
+from skae._training.scaling import Scaling
+from skae.schedules import Schedule
+
+# Steps that "auto" aims at, and the least and most epochs that it takes for them.
+_AUTO_STEPS, _AUTO_EPOCHS = 20_000, (10, 200)
+_AUTO_BATCH_SIZE = 128
+
+_HOLD_OUT = 4  # purpose of a random stream of a net
+
+
+def choose_device(device: str) -> str:
+    """Return ``device``, or for "auto" the first of CUDA, MPS and CPU that is there."""
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def choose_batch_size(batch_size: int | str, n_rows: int) -> int:
+    """Return the batch size; "auto" is 128, and never more than there are rows."""
+    return min(n_rows, _AUTO_BATCH_SIZE if batch_size == "auto" else batch_size)
+
+
+def choose_n_epochs(max_iter: int | str, n_rows: int, batch_size: int | str) -> int:
+    """Return the epochs; "auto" takes those for about 20,000 steps, at least 10, at most 200."""
+    if max_iter != "auto":
+        return max_iter
+    n_batches = -(-n_rows // choose_batch_size(batch_size, n_rows))
+    return int(np.clip(_AUTO_STEPS // n_batches, *_AUTO_EPOCHS))
+
+
+class Stopping(NamedTuple):
+    """When a training ends before its last epoch."""
+
+    tol: float
+    n_iter_no_change: int
+    start: float  # share of the training before which nothing is watched
+    validation_fraction: float | None  # None: watch the training rows
+
+
+def make_net(*, device, optimizer, learning_rate, weight_decay, callbacks, verbose, seed, **module):
+    """Return an initialised net for a module with these arguments."""
+    net = AutoencoderNet(
+        AutoencoderModule,
+        Objective,
+        optimizer=optimizer,
+        lr=learning_rate,
+        weight_decay=weight_decay,
+        device=choose_device(device),
+        callbacks=callbacks,
+        callbacks__print_log=None,
+        train_split=None,
+        verbose=verbose,
+        seed=seed,
+        **{f"module__{name}": value for name, value in module.items()},
+        module__seed=derive_seed(seed, 0),
+    )
+    return net.initialize()
+
+
+def train(
+    net: AutoencoderNet,
+    X,
+    index: np.ndarray,
+    weight: np.ndarray | None,
+    scaling: Scaling | None,
+    *,
+    batch_size: int,
+    n_epochs: int,
+    schedule: Schedule,
+    stopping: Stopping,
+    extra_callbacks: tuple = (),
+    description: str = "",
+) -> bool:
+    """Train a net on the rows ``index`` of X; return whether it came to an end of its own.
+
+    That is False where the last epoch allowed was reached with the objective still falling. The
+    callbacks of the engine are added to the net for this training only.
+    """
+    train_part, held_out = (index, weight), None
+    if stopping.validation_fraction is not None:
+        train_part, held_out = split_rows(
+            index, weight, stopping.validation_fraction, derive_seed(net.seed, _HOLD_OUT)
+        )
+        net.train_split = predefined_split(make_rows(X, *held_out, scaling, net.device))
+    rows = make_rows(X, *train_part, scaling, net.device)
+    net.batch_size = choose_batch_size(batch_size, len(rows))
+    net.max_epochs = n_epochs
+    n_batches = -(-len(rows) // net.batch_size)
+    course = Course(
+        schedule,
+        n_epochs,
+        n_batches,
+        "train_objective" if held_out is None else "valid_objective",
+        stopping.tol,
+        stopping.n_iter_no_change,
+        stopping.start,
+        keep_best=held_out is not None,
+    )
+    first: list = [FiniteGuard(), *extra_callbacks]
+    if net.verbose == 1:
+        first.append(FitProgress(n_epochs * n_batches, description))
+    with _temporary_callbacks(net, first, last=[course]), _seeded_if_needed(net):
+        net.partial_fit(rows)
+    return course.converged_at is not None or course.epoch < n_epochs
+
+
+@contextlib.contextmanager
+def _temporary_callbacks(net: AutoencoderNet, first: list, last: list):
+    """Put the engine's callbacks around the user's, and take all that is for training away.
+
+    The callback that ends a training comes last, so that the user's see every epoch.
+    """
+    before = list(net.callbacks_)
+    named = [[(type(cb).__name__, cb.initialize()) for cb in part] for part in (first, last)]
+    net.callbacks_ = named[0] + before + named[1]
+    try:
+        yield
+    finally:
+        net.callbacks_, net.train_split = before, None
+
+
+def _seeded_if_needed(net: AutoencoderNet):
+    """Seed torch's global generators for modules that draw from them."""
+    if not net.module__network.uses_global_generator:
+        return contextlib.nullcontext()
+    return global_torch_seed(derive_seed(net.seed, len(net.history)))

@@ -1,0 +1,115 @@
+"""How does a weight change during training? Pure functions of the share of training done.
+
+A schedule maps ``progress``, the share of the epochs of a fit that are over (0 at the first batch,
+1 after the last), to a factor in [0, 1]. The learning rate and the weight of the KL term of a
+variational autoencoder are multiplied by such factors.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+from sklearn.utils._param_validation import Interval
+
+from skae._validation import Component
+
+
+class Schedule(Component):
+    """A factor in [0, 1] as a function of the share of training done."""
+
+    def factor(self, progress: float) -> float:
+        """Return the factor at ``progress`` in [0, 1]."""
+        raise NotImplementedError
+
+    def __call__(self, progress: float) -> float:
+        """Check the range and return the factor."""
+        if not 0.0 <= progress <= 1.0:
+            raise ValueError(f"progress must lie in [0, 1]. Got {progress!r} instead.")
+        return self.factor(progress)
+
+
+class Constant(Schedule):
+    """A factor of 1 throughout.
+
+    Examples
+    --------
+    >>> from skae.schedules import Constant
+    >>> Constant()(0.3)
+    1.0
+    """
+
+    def factor(self, progress: float) -> float:
+        """Return 1."""
+        return 1.0
+
+
+class LinearWarmup(Schedule):
+    """A straight line from 0 to 1, then 1: ``min(1, progress / share)``.
+
+    Parameters
+    ----------
+    share : float in [0, 1], default=0.25
+        Share of the training after which the factor is 1; 0 starts at 1.
+
+    References
+    ----------
+    Bowman et al. (2016), "Generating sentences from a continuous space", section 3.1.
+
+    Examples
+    --------
+    >>> from skae.schedules import LinearWarmup
+    >>> LinearWarmup(share=0.5)(0.25)
+    0.5
+    """
+
+    _parameter_constraints: dict = {"share": [Interval(Real, 0, 1, closed="both")]}
+
+    def __init__(self, share=0.25):
+        self.share = share
+
+    def factor(self, progress: float) -> float:
+        """Return ``min(1, progress / share)``."""
+        return 1.0 if progress >= self.share else progress / self.share
+
+
+class Cosine(Schedule):
+    """A short linear rise, then half a cosine down to 0 at the end of training.
+
+    With ``w = warmup`` and ``t = (progress - w) / (1 - w)`` the factor is ``progress / w`` while
+    ``progress < w`` and ``(1 + cos(pi t)) / 2`` after it.
+
+    Parameters
+    ----------
+    warmup : float in [0, 1), default=0.05
+        Share of the training in which the factor rises from 0 to 1.
+
+    References
+    ----------
+    Loshchilov and Hutter (2017), "SGDR: Stochastic gradient descent with warm restarts",
+    equation 5, with one cycle.
+
+    Examples
+    --------
+    >>> from skae.schedules import Cosine
+    >>> round(Cosine(warmup=0.0)(0.5), 3)
+    0.5
+    """
+
+    _parameter_constraints: dict = {"warmup": [Interval(Real, 0, 1, closed="left")]}
+
+    def __init__(self, warmup=0.05):
+        self.warmup = warmup
+
+    def factor(self, progress: float) -> float:
+        """Return the rising line before ``warmup`` and the falling half cosine after it."""
+        if progress < self.warmup:
+            return progress / self.warmup
+        return 0.5 * (1.0 + math.cos(math.pi * (progress - self.warmup) / (1.0 - self.warmup)))
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "linear_warmup": LinearWarmup,
+    "cosine": Cosine,
+}

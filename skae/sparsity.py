@@ -1,0 +1,144 @@
+r"""How is a code kept sparse? A hard rule on the code, or a penalty that switches units off.
+
+All codes are non-negative with exact zeros: a unit is *active* on a row when its code is above
+zero, and every kind here is steered towards the same target, ``n_active``, the mean number of
+active units a row. To add a kind: one class here and one line in `SPARSITIES`.
+
+Shapes: ``pre``, the encoder's output before the rule, and ``code`` are (n_rows, n_components);
+``gains`` is (n_components,), how strongly the decoder answers to each unit; ``row_weight`` is
+(n_rows,) with mean one over the training rows, or None.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skae._validation import Component
+
+
+class Sparsity(Component):
+    """Base of all kinds of sparsity: the rule that makes a code, and the penalty on it."""
+
+    #: Whether there is a penalty, whose weight can be fixed or steered.
+    penalised: bool = True
+
+    def activate(self, pre: Tensor, n_active: float) -> Tensor:
+        """Return the code: the encoder's output with everything below zero cut off."""
+        return pre.relu()
+
+    def threshold(self, pre: Tensor, n_active: float) -> Tensor | float:
+        """Return the value that ``pre`` must pass for a unit to be active, for each row."""
+        return 0.0
+
+    def penalty(
+        self, pre: Tensor, code: Tensor, gains: Tensor, row_weight: Tensor | None, n_active: float
+    ) -> Tensor:
+        """Return the penalty as a scalar, averaged over rows."""
+        raise NotImplementedError
+
+
+class L1(Sparsity):
+    r"""Sum of the activations, each times the norm of its decoder column.
+
+    .. math:: \frac1n \sum_i \sum_j z_{ij} \lVert d_j \rVert
+
+    With one linear decoder layer of orthonormal columns and squared error :math:`\tfrac12 \lVert x
+    - Dz \rVert^2`, the best non-negative code is the soft threshold :math:`(D^\top x - \lambda)_+`.
+
+    References
+    ----------
+    Conerly et al. (2024), "Update on how we train SAEs", Transformer Circuits Thread: the norm of
+    the decoder column stands in the penalty, so that rescaling cannot escape it.
+    """
+
+    def penalty(self, pre, code, gains, row_weight, n_active):
+        """Return the mean over rows of the sum of activations times gains."""
+        return (_row_mean(code, row_weight) * gains).sum()
+
+
+class L2(Sparsity):
+    r"""Squared mean activation of each unit, each times the norm of its decoder column.
+
+    .. math:: \sum_j \left(\lVert d_j \rVert \, \frac1n \sum_i z_{ij}\right)^2
+
+    The mean over rows is taken before the square. At a given energy :math:`\sum_i z_{ij}^2` a unit
+    pays least when it is active on few rows and strongly (the lifetime sparseness of Treves and
+    Rolls 1991), and the more a unit is used the more it pays for each use. The square of the single
+    activations, as in weight decay, would do the opposite: spread every row over all units.
+    """
+
+    def penalty(self, pre, code, gains, row_weight, n_active):
+        """Return the sum over units of the squared mean activation times gain."""
+        return (_row_mean(code, row_weight) * gains).square().sum()
+
+
+class KL(Sparsity):
+    r"""Kullback-Leibler divergence from a target rate to the rate at which each unit is active.
+
+    .. math:: \sum_j \rho \log\frac{\rho}{\hat\rho_j} + (1-\rho) \log\frac{1-\rho}{1-\hat\rho_j}
+
+    with :math:`\rho` = ``n_active / n_components`` and :math:`\hat\rho_j` the share of rows of the
+    batch on which unit j of the very code that ``transform`` returns is above zero. Every unit is
+    drawn to the same rate. The count has no gradient, so the backward pass takes that of a logistic
+    function whose width is the spread of the unit's input (a straight-through estimate).
+
+    References
+    ----------
+    Lee, Ekanadham and Ng (2008), "Sparse deep belief net model for visual area V2"; Bengio, Leonard
+    and Courville (2013), "Estimating or propagating gradients through stochastic neurons".
+    """
+
+    #: Keeps the logarithms finite, and their gradient alive, at rates of exactly 0 and 1.
+    _EDGE = 1e-3
+
+    def penalty(self, pre, code, gains, row_weight, n_active):
+        """Return the sum over units of the divergence of its rate from the target rate."""
+        target = n_active / pre.shape[1]
+        width = pre.detach().std(dim=0, correction=0) + torch.finfo(pre.dtype).eps
+        soft = torch.sigmoid(pre / width)
+        active = (code > 0).to(pre.dtype) + soft - soft.detach()
+        rate = self._EDGE + (1 - 2 * self._EDGE) * _row_mean(active, row_weight)
+        goal = torch.full_like(rate, target)
+        return (_xlogy_ratio(goal, rate) + _xlogy_ratio(1 - goal, 1 - rate)).sum()
+
+
+class TopK(Sparsity):
+    """Only the ``n_active`` largest units of a row are kept (k-sparse autoencoder).
+
+    Values below zero are cut off as well, so a row can have fewer active units, never more. There
+    is no penalty, and so nothing to weigh: ``sparsity_weight`` must stay at "auto".
+
+    References
+    ----------
+    Makhzani and Frey (2014), "k-sparse autoencoders"; Gao et al. (2024), "Scaling and evaluating
+    sparse autoencoders".
+    """
+
+    penalised = False
+
+    def activate(self, pre, n_active):
+        """Return the largest ``n_active`` values of each row, and zeros elsewhere."""
+        values, places = pre.topk(self._count(pre, n_active), dim=1)
+        return torch.zeros_like(pre).scatter(1, places, values.relu())
+
+    def threshold(self, pre, n_active):
+        """Return the smallest value of each row that is kept."""
+        return pre.topk(self._count(pre, n_active), dim=1).values[:, -1:].relu()
+
+    @staticmethod
+    def _count(pre: Tensor, n_active: float) -> int:
+        return min(max(1, round(n_active)), pre.shape[1])
+
+
+def _row_mean(values: Tensor, row_weight: Tensor | None) -> Tensor:
+    """Return the weighted mean over rows, of shape (n_components,)."""
+    return values.mean(dim=0) if row_weight is None else row_weight @ values / len(values)
+
+
+def _xlogy_ratio(x: Tensor, y: Tensor) -> Tensor:
+    """Return x log(x / y), which is 0 where x is 0."""
+    return torch.xlogy(x, x) - torch.xlogy(x, y)
+
+
+SPARSITIES: dict[str, type[Sparsity]] = {"l1": L1, "l2": L2, "kl": KL, "topk": TopK}
