@@ -19,6 +19,7 @@ exclude_patterns = ["_build", "_templates", "*.md"]
 # The list at the end of a docstring may hold a work that the text does not cite by number.
 suppress_warnings = ["ref.citation"]
 default_role = "py:obj"
+smartquotes = False  # names in quotation marks are there to be copied
 
 autosummary_generate = True
 autodoc_member_order = "bysource"

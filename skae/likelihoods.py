@@ -66,6 +66,13 @@ class Likelihood(Component):
         """Return log p(x_j | r_j) for every entry, of shape (n_rows, n_features), in nats."""
         raise NotImplementedError
 
+    def gradient_scale(self, **parameters: Tensor) -> Tensor | None:
+        """Return factors of shape (n_features,) for the gradient with respect to raw, or None.
+
+        With them an error counts alike in every scaled column, however well the column is known.
+        """
+        return None
+
     def mean(self, raw: Tensor, **parameters: Tensor) -> Tensor:
         """Return the mean of x given the raw output, of shape (n_rows, n_features)."""
         raise NotImplementedError
@@ -142,6 +149,13 @@ class Gaussian(Likelihood):
         variance = self.noise_variance(log_variance)
         constant = -0.5 * (variance.log() + _LOG_TWO_PI)
         return torch.addcmul(constant, (x - raw).square(), -0.5 / variance)
+
+    def gradient_scale(self, *, log_variance: Tensor) -> Tensor | None:
+        """Return the variance of each column over their mean."""
+        if self.variance == "shared":
+            return None
+        variance = self.noise_variance(log_variance.detach())
+        return variance / variance.mean()
 
     def mean(self, raw: Tensor, **parameters: Tensor) -> Tensor:
         """Return the raw output itself."""

@@ -5,7 +5,8 @@ zero, and every kind here is steered towards the same target, ``n_active``, the 
 active units a row. To add a kind: one class here and one line in `SPARSITIES`.
 
 Shapes: ``pre``, the encoder's output before the rule, and ``code`` are (n_rows, n_components);
-``gains`` is (n_components,), how strongly the decoder answers to each unit; ``row_weight`` is
+``gains`` is (n_components,), how strongly the decoder answers to each unit; ``recent_rate``, too,
+is (n_components,), the share of recent rows on which each unit was active; ``row_weight`` is
 (n_rows,) with mean one over the training rows, or None.
 """
 
@@ -32,7 +33,13 @@ class Sparsity(Component):
         return 0.0
 
     def penalty(
-        self, pre: Tensor, code: Tensor, gains: Tensor, row_weight: Tensor | None, n_active: float
+        self,
+        pre: Tensor,
+        code: Tensor,
+        gains: Tensor | float,
+        recent_rate: Tensor,
+        row_weight: Tensor | None,
+        n_active: float,
     ) -> Tensor:
         """Return the penalty as a scalar, averaged over rows."""
         raise NotImplementedError
@@ -52,7 +59,7 @@ class L1(Sparsity):
     the decoder column stands in the penalty, so that rescaling cannot escape it.
     """
 
-    def penalty(self, pre, code, gains, row_weight, n_active):
+    def penalty(self, pre, code, gains, recent_rate, row_weight, n_active):
         """Return the mean over rows of the sum of activations times gains."""
         return (_row_mean(code, row_weight) * gains).sum()
 
@@ -68,7 +75,7 @@ class L2(Sparsity):
     activations, as in weight decay, would do the opposite: spread every row over all units.
     """
 
-    def penalty(self, pre, code, gains, row_weight, n_active):
+    def penalty(self, pre, code, gains, recent_rate, row_weight, n_active):
         """Return the sum over units of the squared mean activation times gain."""
         return (_row_mean(code, row_weight) * gains).square().sum()
 
@@ -78,10 +85,12 @@ class KL(Sparsity):
 
     .. math:: \sum_j \rho \log\frac{\rho}{\hat\rho_j} + (1-\rho) \log\frac{1-\rho}{1-\hat\rho_j}
 
-    with :math:`\rho` = ``n_active / n_components`` and :math:`\hat\rho_j` the share of rows of the
-    batch on which unit j of the very code that ``transform`` returns is above zero. Every unit is
-    drawn to the same rate. The count has no gradient, so the backward pass takes that of a logistic
-    function whose width is the spread of the unit's input (a straight-through estimate).
+    with :math:`\rho` = ``n_active / n_components`` and :math:`\hat\rho_j` the share of recent rows
+    on which unit j of the very code that ``transform`` returns is above zero. Every unit is drawn
+    to the same rate. It is a mean over recent batches because the slope :math:`-\rho/\hat\rho_j`
+    at the rate of one batch is too steep on average (Jensen), which would keep all rates too high.
+    A count has no gradient, so the backward pass takes that of a logistic function whose width is
+    the spread of the unit's input (a straight-through estimate).
 
     References
     ----------
@@ -92,15 +101,19 @@ class KL(Sparsity):
     #: Keeps the logarithms finite, and their gradient alive, at rates of exactly 0 and 1.
     _EDGE = 1e-3
 
-    def penalty(self, pre, code, gains, row_weight, n_active):
+    def penalty(self, pre, code, gains, recent_rate, row_weight, n_active):
         """Return the sum over units of the divergence of its rate from the target rate."""
-        target = n_active / pre.shape[1]
-        width = pre.detach().std(dim=0, correction=0) + torch.finfo(pre.dtype).eps
-        soft = torch.sigmoid(pre / width)
-        active = (code > 0).to(pre.dtype) + soft - soft.detach()
-        rate = self._EDGE + (1 - 2 * self._EDGE) * _row_mean(active, row_weight)
-        goal = torch.full_like(rate, target)
+        deviation = pre.detach() - _row_mean(pre.detach(), row_weight)
+        spread = _row_mean(deviation.square(), row_weight).sqrt()
+        width = spread + torch.finfo(pre.dtype).eps
+        soft = _row_mean(torch.sigmoid(pre / width), row_weight)
+        rate = self._inner(recent_rate + soft - soft.detach())
+        goal = torch.full_like(rate, self._inner(n_active / pre.shape[1]))
         return (_xlogy_ratio(goal, rate) + _xlogy_ratio(1 - goal, 1 - rate)).sum()
+
+    def _inner(self, rate):
+        """Move a rate inwards; the target as well, so that the divergence is zero there."""
+        return self._EDGE + (1 - 2 * self._EDGE) * rate
 
 
 class TopK(Sparsity):

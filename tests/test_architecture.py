@@ -50,7 +50,9 @@ TRANSFORMERS = {"autoencoder", "sparse", "denoising", "variational"}
 TRANSFORMER_SIBLINGS = {"base"}
 SIBLINGS = {
     "__init__": {"base", "outlier", *TRANSFORMERS},
-    "base": set(),
+    "base": {"answers", "parameters"},
+    "answers": set(),
+    "parameters": set(),
     "outlier": {"base", *TRANSFORMERS},
 }
 
@@ -60,7 +62,7 @@ ONLY_IN_LAYER = {"skorch": "training"}
 ONLY_IN_FUNCTIONS = {"matplotlib"}
 
 MAX_LINES = 450
-MAX_LINES_OF = {"skae/estimators/base.py": 200}
+MAX_LINES_OF = {"skae/estimators/base.py": 270}
 
 # Calls that change a generator which the user's program shares with us.
 RESEEDS = {

@@ -21,6 +21,9 @@ from skae._training.scaling import Scaling
 _CELLS_PER_BLOCK = 2**22
 
 
+WeightedIndex = tuple[np.ndarray, np.ndarray | None]
+
+
 class Batch(NamedTuple):
     """Rows for one step."""
 
@@ -114,21 +117,23 @@ class BatchIterator:
     def __init__(self, rows, batch_size: int, seed: int | None = None, epoch: int = 0):
         self.rows, self.seed, self.epoch = rows, seed, epoch
         n_batches = -(-len(rows) // batch_size)
-        self.batch_size = -(-len(rows) // n_batches)
+        size, n_larger = divmod(len(rows), n_batches)
+        self.sizes = [size + 1] * n_larger + [size] * (n_batches - n_larger)
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return len(self.sizes)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self._order()
-        rows, size = self.rows, self.batch_size
-        for block in order.split(size * max(1, rows.rows_at_once // size)):
+        order, rows = self._order(), self.rows
+        n_at_once = max(1, rows.rows_at_once // self.sizes[0])
+        groups = [self.sizes[i : i + n_at_once] for i in range(0, len(self.sizes), n_at_once)]
+        for block, sizes in zip(order.split([sum(g) for g in groups]), groups, strict=True):
             x = rows.take(block)
             if rows.weight is None:
-                yield from (Batch(part) for part in x.split(size))
+                yield from (Batch(part) for part in x.split(sizes))
             else:
                 weight = rows.weight[block.to(rows.weight.device)]
-                yield from map(Batch, x.split(size), weight.split(size))
+                yield from map(Batch, x.split(sizes), weight.split(sizes))
 
     def _order(self) -> Tensor:
         if self.seed is None:
@@ -139,7 +144,7 @@ class BatchIterator:
 
 def split_rows(
     index: np.ndarray, weight: np.ndarray | None, fraction: float, seed: int
-) -> tuple[tuple, tuple]:
+) -> tuple[WeightedIndex, WeightedIndex]:
     """Return (index, weight) of the training part and of a seeded, shuffled hold-out."""
     order = np.random.default_rng(seed).permutation(len(index))
     n_held_out = min(max(1, round(fraction * len(index))), len(index) - 1)

@@ -40,6 +40,12 @@ Terms = dict[str, Term]
 class Bottleneck(nn.Module):
     """The code is the encoder's output (plain and denoising autoencoders)."""
 
+    #: Whether the network is trained on errors that count alike in every scaled column. Where each
+    #: row has a code of its own, nothing checks the gain in likelihood from columns that are known
+    #: almost exactly, and those of little variance would take all of the code. A bound of log p(x)
+    #: has that check, and must be trained as it is.
+    even_errors: bool = True
+
     def __init__(self, n_components: int, seed: int = 0):
         super().__init__()
         self.n_components = n_components
@@ -63,6 +69,10 @@ class Bottleneck(nn.Module):
         """Return the code that ``transform`` returns."""
         return h
 
+    def kl(self, h: Tensor) -> Tensor:
+        """Return the KL of each latent of each row, where codes have a posterior."""
+        raise NotImplementedError
+
     def score(self, h: Tensor, log_likelihood: LogLikelihood) -> Tensor:
         """Return log p(x | code of x)."""
         return log_likelihood(self.code(h))
@@ -81,11 +91,18 @@ class SparseBottleneck(Bottleneck):
         Weight of the penalty; None steers it until the target is met.
     """
 
+    weight: Tensor
+    recent_rate: Tensor
+    uses: Tensor
+    dead: Tensor
+
     #: Weight of the term that revives dead units. They get no other gradient, so that Adam makes it
     #: of no account how small it is; it only must not disturb the layers that others share.
     REVIVAL_WEIGHT = 1e-2
     #: The steered weight starts here, and can grow by this many powers of e in one training.
     INITIAL_WEIGHT, REACH = 1e-2, 30.0
+    #: Weight of the newest batch in the mean rates of activity.
+    NEWEST = 0.05
 
     def __init__(
         self,
@@ -102,6 +119,8 @@ class SparseBottleneck(Bottleneck):
         # fit does is then the reconstruction alone.
         self.final_weight = 0.0 if weight is None else float(weight)
         self.register_buffer("weight", torch.tensor(self.final_weight or self.INITIAL_WEIGHT))
+        target_rate = torch.full((n_components,), n_active / n_components)
+        self.register_buffer("recent_rate", target_rate)  # of activity, over recent batches
         self.register_buffer("uses", torch.ones(n_components))  # active rows in this epoch
         self.register_buffer("dead", torch.zeros(n_components))  # 1 where no row was, in the last
         self.gain = 0.01
@@ -125,7 +144,9 @@ class SparseBottleneck(Bottleneck):
             shortfall = (self.sparsity.threshold(h, self.n_active) - h).relu() @ self.dead
             terms["revival"] = Term(shortfall.mean(), self.REVIVAL_WEIGHT, 0.0)
         if self.sparsity.penalised:
-            penalty = self.sparsity.penalty(h, code, gains(), row_weight, self.n_active)
+            penalty = self.sparsity.penalty(
+                h, code, gains(), self.recent_rate.clone(), row_weight, self.n_active
+            )
             weight = self.weight if self.steered else self.final_weight
             terms["sparsity"] = Term(penalty, weight, self.final_weight)
         return code, terms
@@ -134,10 +155,11 @@ class SparseBottleneck(Bottleneck):
         """Note which units were active, and steer the weight towards the target."""
         active = (code > 0).to(code.dtype)
         self.uses += active.sum(dim=0)
+        rate = active.mean(dim=0) if row_weight is None else row_weight @ active / len(active)
+        self.recent_rate.lerp_(rate, self.NEWEST)
         if self.steered:
-            a_row = active.sum(dim=1)
-            mean = a_row.mean() if row_weight is None else (row_weight * a_row).mean()
-            self.weight *= (self.gain * (mean / self.n_active - 1).clamp(-1, 1)).exp()
+            excess = rate.sum() / self.n_active - 1
+            self.weight *= (self.gain * (5 * excess).clamp(-1, 1)).exp()
 
     def code(self, h):
         """Return the code with its zeros."""
@@ -162,6 +184,9 @@ class VariationalBottleneck(Bottleneck):
     seed : int
         Fixes the points at which `score` looks.
     """
+
+    even_errors = False
+    points: Tensor
 
     #: Points for the expectation over the posterior in `score`: all 2 k of the cubature rule up to
     #: this many, so that the rule is exact for k <= 16.

@@ -64,7 +64,7 @@ class Course(Callback):
         """Start counting."""
         self.step = self.waited = self.epoch = 0
         self.factor = 1.0
-        self.first = self.best = math.inf
+        self.best = math.inf
         self.best_state = None
         self.converged_at: int | None = None
         net.module_.bottleneck.begin(self.n_epochs * self.n_batches)
@@ -80,28 +80,34 @@ class Course(Callback):
         A rate that the schedule leaves alone is not touched, so that a scheduler of skorch's can.
         """
         if training:
-            factor = self._factor(self.step / self.n_batches)
-            if factor != self.factor:
-                for group in net.optimizer_.param_groups:
-                    group["lr"] = group["initial_lr"] * factor
-            self.factor = factor
+            self._set_factor(net, self._factor(self.step / self.n_batches))
             self.step += 1
 
     def on_epoch_end(self, net, **kwargs):
         """See whether the objective improved, and stop when the rate has come down."""
         self.epoch += 1
+        value = net.history[-1, self.monitor]
+        if self.epoch == 1:
+            self.first = value
         if self.epoch > self.start * self.n_epochs:
-            self._watch(net, net.history[-1, self.monitor])
+            self._watch(net, value)
         if self.waited >= self.n_iter_no_change and self.converged_at is None:
             self.converged_at = self.epoch
         if self.converged_at is not None and self._factor(self.epoch) == 0.0:
             raise KeyboardInterrupt  # skorch's way to end a training
 
     def on_train_end(self, net, **kwargs):
-        """Go back to the best weights."""
+        """Go back to the best weights, and to the rate at which the next training starts."""
+        self._set_factor(net, 1.0)
         if self.best_state is not None:
             net.module_.load_state_dict(self.best_state)
         self.best_state = None
+
+    def _set_factor(self, net, factor: float) -> None:
+        if factor != self.factor:
+            for group in net.optimizer_.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+        self.factor = factor
 
     def _factor(self, epoch: float) -> float:
         factor = self.schedule(min(1.0, epoch / self.n_epochs))
@@ -110,10 +116,8 @@ class Course(Callback):
         return factor
 
     def _watch(self, net, value: float) -> None:
-        if math.isinf(self.first):
-            self.first = value
-        fall = 0.0 if math.isinf(self.best) else self.first - self.best
-        self.waited = 0 if self.best - value > self.tol * fall else self.waited + 1
+        fall = max(0.0, self.first - self.best)  # 0 in the first epoch watched
+        self.waited = 0 if value < self.best - self.tol * fall else self.waited + 1
         if value < self.best:
             self.best = value
             if self.keep_best:

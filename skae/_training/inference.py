@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from skae._training.batches import to_tensor
 from skae._training.scaling import Scaling
+from skae._training.threads import threads_for
 
-_CELLS_PER_BLOCK = 2**22
+_CELLS_PER_BLOCK, _MOST_ROWS = 2**22, 4096
 
 # Matrix products take another path through their kernels for a few rows than for many, with other
 # rounding. Blocks are filled up to a multiple of this many rows, so that the result for a row is
@@ -30,9 +31,11 @@ def map_rows(
     module.eval()
     device = next(module.parameters()).device
     step = max(1, _CELLS_PER_BLOCK // (X.shape[1] * _ROWS_MULTIPLE)) * _ROWS_MULTIPLE
-    for start in range(0, X.shape[0], min(step, 4096)):
-        rows = to_tensor(X[start : start + min(step, 4096)], scaling, device)
-        yield function(_fill_up(rows))[: len(rows)].cpu().numpy()
+    step = min(step, _MOST_ROWS)
+    with threads_for(module, min(step, X.shape[0])):
+        for start in range(0, X.shape[0], step):
+            rows = to_tensor(X[start : start + step], scaling, device)
+            yield function(_fill_up(rows))[: len(rows)].cpu().numpy()
 
 
 def _fill_up(rows: Tensor) -> Tensor:

@@ -34,8 +34,15 @@ class Observation(nn.Module):
         start = likelihood.free_parameters(_tensor(mean), _tensor(variance))
         self.free = nn.ParameterDict({name: nn.Parameter(v) for name, v in start.items()})
 
-    def log_likelihood(self, x: Tensor, raw: Tensor) -> Tensor:
-        """Return log p(x | raw) of each row."""
+    def log_likelihood(self, x: Tensor, raw: Tensor, even: bool = False) -> Tensor:
+        """Return log p(x | raw) of each row.
+
+        With ``even`` the value is the same, but the gradient that goes back into ``raw`` counts
+        errors alike in every column.
+        """
+        scale = self.likelihood.gradient_scale(**self.free) if even else None
+        if scale is not None and raw.requires_grad:
+            raw.register_hook(lambda gradient: gradient * scale)
         return self.likelihood.log_prob(x, raw, **self.free).sum(dim=1)
 
     def mean(self, raw: Tensor) -> Tensor:
@@ -68,6 +75,9 @@ class AutoencoderModule(nn.Module):
     seed : int
         Fixes the initial weights.
     """
+
+    encoder_scale: Tensor | None
+    encoder_shift: Tensor | None
 
     def __init__(
         self,
@@ -105,7 +115,10 @@ class AutoencoderModule(nn.Module):
             corrupted = self.noise.corrupt(x, self.noise_level, generator)
         h = self._encode(corrupted)
         code, terms = self.bottleneck(h, row_weight, self._gains, generator)
-        return Output(self.observation.log_likelihood(x, self.decoder(code)), terms)
+        raw = self.decoder(code)
+        return Output(
+            self.observation.log_likelihood(x, raw, even=self.bottleneck.even_errors), terms
+        )
 
     def code(self, x: Tensor) -> Tensor:
         """Return the code of each row."""

@@ -13,8 +13,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 # The free parameters of a likelihood are logarithms; they have further to go than weights.
-import os
-_FREE_PARAMETER_RATE = float(os.environ.get('FPR','10'))
+_FREE_PARAMETER_RATE = 10.0
 
 
 def make_optimizer(
@@ -24,7 +23,9 @@ def make_optimizer(
 
     Every group keeps its starting rate as ``initial_lr``, the base that schedules multiply.
     """
-    matrices, others, free = [], [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if name.startswith("observation."):
             free.append(parameter)

@@ -64,7 +64,8 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
         scale = np.sqrt(columns.variance)
     else:
         scale = (columns.fourth_moment / 3.0) ** 0.25
-    scale = np.where(columns.constant | (scale == 0), 1.0, scale)
+    no_spread = columns.constant & (kind != "max")
+    scale = np.where(no_spread | (scale == 0), 1.0, scale)
     return Scaling(None if sparse or kind == "max" else columns.mean, scale)
 
 
@@ -74,13 +75,12 @@ def summarise_columns(X, index: np.ndarray, weight: np.ndarray | None) -> Column
     step = max(1, _CELLS_PER_CHUNK // X.shape[1])
     chunks = [slice(start, start + step) for start in range(0, len(index), step)]
     mean = sum(_power_sum(X[index[c]], weight[c], 0.0, 1) for c in chunks) / weight.sum()
-    second = fourth = 0.0
-    largest = np.zeros(X.shape[1])
+    second, fourth, largest = np.zeros((3, X.shape[1]))
     for c in chunks:
         rows = X[index[c]]
-        second = second + _power_sum(rows, weight[c], mean, 2)
-        fourth = fourth + _power_sum(rows, weight[c], mean, 4)
-        largest = np.maximum(largest, _largest(rows))
+        second += _power_sum(rows, weight[c], mean, 2)
+        fourth += _power_sum(rows, weight[c], mean, 4)
+        np.maximum(largest, _largest(rows), out=largest)
     return ColumnSummary(mean, second / weight.sum(), fourth / weight.sum(), largest)
 
 
@@ -93,6 +93,9 @@ def _power_sum(X, weight: np.ndarray, centre, power: int) -> np.ndarray:
     centre = np.broadcast_to(np.asarray(centre, dtype=np.float64), n_features)
     stored = entry_weight * (X.data - centre[X.indices]) ** power
     zero_weight = weight.sum() - np.bincount(X.indices, entry_weight, n_features)
+    # Where a column has no zeros, what rounding leaves of their weight must not meet the power of
+    # a centre that is far from zero.
+    zero_weight[np.bincount(X.indices, minlength=n_features) == X.shape[0]] = 0.0
     return np.bincount(X.indices, stored, n_features) + zero_weight * (-centre) ** power
 
 

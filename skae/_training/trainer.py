@@ -16,6 +16,7 @@ from skae._training.module import AutoencoderModule
 from skae._training.net import AutoencoderNet
 from skae._training.objective import Objective
 from skae._training.scaling import Scaling
+from skae._training.threads import threads_for
 from skae.schedules import Schedule
 
 # Steps that "auto" aims at, and the least and most epochs that it takes for them.
@@ -36,20 +37,21 @@ def choose_device(device: str) -> str:
 
 def choose_batch_size(batch_size: int | str, n_rows: int) -> int:
     """Return the batch size; "auto" is 128, and never more than there are rows."""
-    return min(n_rows, _AUTO_BATCH_SIZE if batch_size == "auto" else batch_size)
+    return min(n_rows, _AUTO_BATCH_SIZE if isinstance(batch_size, str) else batch_size)
 
 
 def choose_n_epochs(max_iter: int | str, n_rows: int, batch_size: int | str) -> int:
     """Return the epochs; "auto" takes those for about 20,000 steps, at least 10, at most 200."""
-    if max_iter != "auto":
+    if not isinstance(max_iter, str):
         return max_iter
     n_batches = -(-n_rows // choose_batch_size(batch_size, n_rows))
     return int(np.clip(_AUTO_STEPS // n_batches, *_AUTO_EPOCHS))
 
 
 class Stopping(NamedTuple):
-    """When a training ends before its last epoch."""
+    """When a training ends."""
 
+    n_epochs: int  # at the latest
     tol: float
     n_iter_no_change: int
     start: float  # share of the training before which nothing is watched
@@ -83,8 +85,7 @@ def train(
     weight: np.ndarray | None,
     scaling: Scaling | None,
     *,
-    batch_size: int,
-    n_epochs: int,
+    batch_size: int | str,
     schedule: Schedule,
     stopping: Stopping,
     extra_callbacks: tuple = (),
@@ -95,30 +96,34 @@ def train(
     That is False where the last epoch allowed was reached with the objective still falling. The
     callbacks of the engine are added to the net for this training only.
     """
-    train_part, held_out = (index, weight), None
-    if stopping.validation_fraction is not None:
-        train_part, held_out = split_rows(
-            index, weight, stopping.validation_fraction, derive_seed(net.seed, _HOLD_OUT)
-        )
+    fraction = stopping.validation_fraction
+    if fraction is not None:
+        seed = derive_seed(net.seed, _HOLD_OUT)
+        part, held_out = split_rows(index, weight, fraction, seed)
         net.train_split = predefined_split(make_rows(X, *held_out, scaling, net.device))
-    rows = make_rows(X, *train_part, scaling, net.device)
+        index, weight = part
+    rows = make_rows(X, index, weight, scaling, net.device)
     net.batch_size = choose_batch_size(batch_size, len(rows))
-    net.max_epochs = n_epochs
+    net.max_epochs = n_epochs = stopping.n_epochs
     n_batches = -(-len(rows) // net.batch_size)
     course = Course(
         schedule,
         n_epochs,
         n_batches,
-        "train_objective" if held_out is None else "valid_objective",
+        "train_objective" if fraction is None else "valid_objective",
         stopping.tol,
         stopping.n_iter_no_change,
         stopping.start,
-        keep_best=held_out is not None,
+        keep_best=fraction is not None,
     )
     first: list = [FiniteGuard(), *extra_callbacks]
     if net.verbose == 1:
         first.append(FitProgress(n_epochs * n_batches, description))
-    with _temporary_callbacks(net, first, last=[course]), _seeded_if_needed(net):
+    with (
+        _temporary_callbacks(net, first, last=[course]),
+        _seeded_if_needed(net),
+        threads_for(net.module_, net.batch_size),
+    ):
         net.partial_fit(rows)
     return course.converged_at is not None or course.epoch < n_epochs
 

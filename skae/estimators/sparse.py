@@ -67,7 +67,7 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         Rows in a step, at least 1; "auto" is 128, or all rows where there are fewer.
     learning_rate : {"constant", "linear_warmup", "cosine"} or Schedule, default="cosine"
         How the learning rate changes over the ``max_iter`` epochs.
-    learning_rate_init : float, default=1e-3
+    learning_rate_init : float, default=2e-3
         Highest learning rate, above 0.
     optimizer : {"adam", "sgd"} or callable, default="adam"
         "adam" is AdamW, "sgd" has Nesterov momentum 0.9; a callable takes the groups of
@@ -104,7 +104,7 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
     ----------
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns; only if all are strings.
     n_components_ : int
         Number of latent dimensions.
@@ -188,7 +188,7 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         alpha=1e-4,
         batch_size="auto",
         learning_rate="cosine",
-        learning_rate_init=1e-3,
+        learning_rate_init=2e-3,
         optimizer="adam",
         max_iter="auto",
         tol=1e-4,
@@ -271,6 +271,10 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         decay = self.alpha * (1.0 - self.l1_ratio)
         amount = self.alpha * self.l1_ratio
         return decay, ((SoftThreshold(amount),) if amount else ())
+
+    def _watched_from(self):
+        # While the weight of the penalty is being found, the reconstruction gets worse.
+        return 0.5 if self.sparsity_weight == "auto" and self.sparsity != "topk" else 0.0
 
     def _after_fit(self, X):
         super()._after_fit(X)

@@ -69,7 +69,7 @@ class VAETransformer(BaseAutoencoder):
         Rows in a step, at least 1; "auto" is 128, or all rows where there are fewer.
     learning_rate : {"constant", "linear_warmup", "cosine"} or Schedule, default="cosine"
         How the learning rate changes over the ``max_iter`` epochs.
-    learning_rate_init : float, default=1e-3
+    learning_rate_init : float, default=2e-3
         Highest learning rate, above 0.
     optimizer : {"adam", "sgd"} or callable, default="adam"
         "adam" is AdamW, "sgd" has Nesterov momentum 0.9; a callable takes the groups of
@@ -106,7 +106,7 @@ class VAETransformer(BaseAutoencoder):
     ----------
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns; only if all are strings.
     n_components_ : int
         Number of latent dimensions.
@@ -123,7 +123,7 @@ class VAETransformer(BaseAutoencoder):
         The net that trained the module.
     module_ : torch.nn.Module
         Encoder, bottleneck, decoder and likelihood.
-    kl_ : ndarray of shape (n_components_,)
+    kl_ : ndarray of shape (`n_components_`,)
         Mean KL of each latent from the prior, in nats, on (at most 10,000) training rows. Near
         zero for a latent that the model does not use.
 
@@ -201,7 +201,7 @@ class VAETransformer(BaseAutoencoder):
         alpha=1e-4,
         batch_size="auto",
         learning_rate="cosine",
-        learning_rate_init=1e-3,
+        learning_rate_init=2e-3,
         optimizer="adam",
         max_iter="auto",
         tol=1e-4,

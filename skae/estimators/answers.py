@@ -1,0 +1,166 @@
+"""What a fitted estimator answers: codes, reconstructions, scores, new rows."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skae._random import draw_seed
+from skae._training.model import Model
+from skae._validation import check_support, resolve
+from skae.likelihoods import LIKELIHOODS, Likelihood
+from skae.samplers import SAMPLERS, Sampler
+
+
+class AnswersMixin:
+    """The methods of a fitted autoencoder; `_model` answers, in numpy."""
+
+    _model: Model
+    n_components_: int
+    likelihood: str | Likelihood
+
+    def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
+        """Return new codes for `sample`."""
+        raise NotImplementedError
+
+    def transform(self, X):
+        """Return the code of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_components)
+            The same for a row whichever rows stand beside it.
+        """
+        return self._model.codes(self._validate_rows(X))
+
+    def inverse_transform(self, X):
+        """Return the mean of the reconstruction of each code, in the units of the training rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        rows : ndarray of shape (n_samples, n_features)
+            Reconstructed rows.
+        """
+        check_is_fitted(self)
+        codes = check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32])
+        if codes.shape[1] != self.n_components_:
+            raise ValueError(
+                f"X has {codes.shape[1]} features, but inverse_transform of {type(self).__name__} "
+                f"is expecting {self.n_components_} features (n_components) as input."
+            )
+        return self._model.decode(codes)
+
+    def reconstruct(self, X):
+        """Return the reconstruction of each row: ``inverse_transform(transform(X))``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        rows : ndarray of shape (n_samples, n_features)
+            Reconstructed rows, in the units of X.
+        """
+        return self._model.decode(self._model.codes(self._validate_rows(X)))
+
+    def sample(self, n_samples=1, random_state=None):
+        """Draw new rows.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows, at least 1.
+        random_state : int, RandomState or None, default=None
+            Source of the draws; None takes fresh entropy.
+
+        Returns
+        -------
+        rows : ndarray or CSR of shape (n_samples, n_features)
+            Rows in the support of the likelihood; CSR if the estimator was fitted on sparse rows.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be an int of at least 1. Got {n_samples!r} instead.")
+        seed = draw_seed(random_state)
+        return self._model.sample(self._draw_codes(int(n_samples), seed), seed)
+
+    def score_samples(self, X):
+        """Return the log-likelihood of each row, in nats, with every normalising constant.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Higher is better. In the units of X, so that models of any size, scaling and likelihood
+            for the same columns can be compared.
+        """
+        return self._model.scores(self._validate_rows(X))
+
+    def score(self, X, y=None):
+        """Return the mean of `score_samples`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored; there for grid searches.
+
+        Returns
+        -------
+        score : float
+            Mean log-likelihood of a row, in nats.
+        """
+        return float(self.score_samples(X).mean())
+
+    def _validate_rows(self, X, reset: bool = False):
+        if not reset:
+            check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset)
+        if sp.issparse(X) and not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+        likelihood = resolve(self.likelihood, LIKELIHOODS)
+        names = getattr(self, "feature_names_in_", None)
+        check_support(X, likelihood.inside, type(likelihood).__name__, likelihood.support, names)
+        return X
+
+
+class SampledCodesMixin:
+    """New codes from a density fitted on the training codes, for estimators without a prior."""
+
+    _model: Model
+    _seed: int
+    _sampler: Sampler | None
+    sampler: str | Sampler
+
+    def _after_fit(self, X) -> None:
+        """Keep codes of training rows; the density is fitted when rows are first drawn."""
+        self._training_codes = self._model.codes(X)
+        self._sampler = None
+
+    def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
+        if self._sampler is None:
+            state = np.random.RandomState(self._seed)
+            self._sampler = resolve(self.sampler, SAMPLERS).fit(self._training_codes, state)
+        return self._sampler.sample(n_samples, np.random.RandomState(seed))

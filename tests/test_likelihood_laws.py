@@ -1,0 +1,297 @@
+"""Is every likelihood a distribution? Each entry of LIKELIHOODS is held to the same laws."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from scipy import stats
+from scipy.special import expit
+
+from skae import _validation
+from skae._training.scaling import SCALINGS
+from skae._validation import check_support
+from skae.exceptions import SupportError
+from skae.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
+from tests.helpers import LIKELIHOOD_VARIANTS, generator, global_generators_untouched, normal
+
+N_FEATURES, N_DRAWS = 3, 40_000
+
+# Points of the support for a likelihood that the two rules of `support_grid` do not serve:
+# class -> (values, width of the cell of each).
+GRIDS: dict = {}
+
+# Values outside the support, besides those that no likelihood accepts.
+NEVER_INSIDE = [np.nan, np.inf, -np.inf]
+OUTSIDE = {"bernoulli": [-0.5, -1e-9, 1.0 + 1e-9, 2.0]}
+
+laws = pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
+
+
+def support_grid(likelihood):
+    """Return values that cover the support, and what each stands for in a sum or an integral."""
+    if type(likelihood) in GRIDS:
+        return GRIDS[type(likelihood)]
+    if likelihood.sample_dtype is None:
+        values, width = np.linspace(-50.0, 50.0, 10_001), 0.01
+    else:
+        values, width = np.arange(500.0), 1.0
+    return values[likelihood.inside(values)], width
+
+
+def column_moments():
+    """Return means inside every support, and variances, as training columns could have them."""
+    return torch.tensor([0.2, 0.5, 0.7]).double(), torch.tensor([0.3, 1.0, 2.0]).double()
+
+
+def some_parameters(likelihood):
+    start = likelihood.free_parameters(*column_moments())
+    return {name: value + 0.3 * normal(*value.shape) for name, value in start.items()}
+
+
+def some_raw(likelihood, n_rows=1, seed=1):
+    return normal(n_rows, likelihood.n_outputs * N_FEATURES, seed=seed)
+
+
+def on_grid(likelihood, raw, parameters):
+    """Return grid values, their probabilities and their log-probabilities, a column a feature."""
+    values, width = support_grid(likelihood)
+    x = torch.from_numpy(values)[:, None].expand(-1, N_FEATURES)
+    log_prob = likelihood.log_prob(x, raw.expand(len(x), -1), **parameters)
+    return x, width * log_prob.exp(), log_prob
+
+
+def draws_of(likelihood, raw, parameters, seed=2):
+    return likelihood.sample(raw.expand(N_DRAWS, -1), generator(seed), **parameters)
+
+
+@laws
+def test_probabilities_sum_to_one(likelihood):
+    _, probability, _ = on_grid(likelihood, some_raw(likelihood), some_parameters(likelihood))
+    np.testing.assert_allclose(probability.sum(dim=0), np.ones(N_FEATURES), rtol=1e-6)
+
+
+@laws
+def test_mean_is_the_mean_of_the_distribution(likelihood):
+    raw, parameters = some_raw(likelihood), some_parameters(likelihood)
+    x, probability, _ = on_grid(likelihood, raw, parameters)
+    np.testing.assert_allclose(
+        likelihood.mean(raw, **parameters)[0], (x * probability).sum(dim=0), rtol=1e-6, atol=1e-9
+    )
+
+
+@laws
+def test_draws_have_the_moments_and_the_entropy_of_the_distribution(likelihood):
+    raw, parameters = some_raw(likelihood), some_parameters(likelihood)
+    x, probability, log_prob = on_grid(likelihood, raw, parameters)
+    draws = draws_of(likelihood, raw, parameters)
+    of_draws = likelihood.log_prob(draws, raw.expand(N_DRAWS, -1), **parameters)
+    # The logarithm of a probability of zero stands nowhere in the mean.
+    log_prob = torch.where(probability > 0, log_prob, torch.zeros_like(log_prob))
+    for found, exact in ((draws, x), (draws**2, x**2), (of_draws, log_prob)):
+        expected = (exact * probability).sum(dim=0)
+        standard_error = found.std(dim=0) / N_DRAWS**0.5
+        assert ((found.mean(dim=0) - expected).abs() < 4.5 * standard_error + 1e-9).all()
+
+
+@laws
+def test_draws_lie_in_the_support_and_keep_their_value_in_their_type(likelihood):
+    raw, parameters = some_raw(likelihood, 500), some_parameters(likelihood)
+    draws = likelihood.sample(raw, generator(), **parameters).numpy()
+    assert draws.shape == (500, N_FEATURES)
+    assert likelihood.inside(draws).all()
+    np.testing.assert_array_equal(draws.astype(likelihood.sample_dtype or np.float64), draws)
+
+
+@laws
+def test_draws_come_from_the_generator_alone(likelihood):
+    raw, parameters = some_raw(likelihood, 50), some_parameters(likelihood)
+    with global_generators_untouched():
+        first, again, other = (
+            likelihood.sample(raw, generator(seed), **parameters) for seed in (3, 3, 4)
+        )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@laws
+def test_raw_from_mean_is_the_inverse_of_the_mean(likelihood):
+    mean, parameters = column_moments()[0], some_parameters(likelihood)
+    raw = likelihood.raw_from_mean(mean)
+    assert raw.shape == (likelihood.n_outputs * N_FEATURES,)
+    found = likelihood.mean(raw[None], **parameters)
+    np.testing.assert_allclose(found[0], mean, rtol=1e-6)
+
+
+@laws
+def test_raw_from_mean_is_finite_for_a_column_of_zeros(likelihood):
+    assert torch.isfinite(likelihood.raw_from_mean(torch.zeros(N_FEATURES))).all()
+
+
+@laws
+def test_gradient_of_log_prob_agrees_with_differences(likelihood):
+    raw, parameters = some_raw(likelihood, 4), some_parameters(likelihood)
+    x = likelihood.sample(some_raw(likelihood, 4, seed=5), generator(), **parameters)
+    inputs = [raw, *parameters.values()]
+
+    def log_prob(raw, *values):
+        return likelihood.log_prob(x, raw, **dict(zip(parameters, values, strict=True)))
+
+    assert torch.autograd.gradcheck(log_prob, [value.requires_grad_() for value in inputs])
+
+
+@laws
+def test_log_prob_has_an_entry_for_each_cell_in_the_precision_of_the_network(likelihood):
+    raw = some_raw(likelihood, 4).float()
+    parameters = {name: value.float() for name, value in some_parameters(likelihood).items()}
+    x = likelihood.sample(raw, generator(), **parameters)
+    for found in (
+        x,
+        likelihood.mean(raw, **parameters),
+        likelihood.log_prob(x, raw, **parameters),
+    ):
+        assert (found.shape, found.dtype) == ((4, N_FEATURES), torch.float32)
+
+
+@laws
+def test_log_prob_of_a_row_does_not_depend_on_the_rows_beside_it(likelihood):
+    raw, parameters = some_raw(likelihood, 5), some_parameters(likelihood)
+    x = likelihood.sample(raw, generator(), **parameters)
+    together = likelihood.log_prob(x, raw, **parameters)
+    alone = [likelihood.log_prob(x[[i]], raw[[i]], **parameters) for i in range(5)]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+@laws
+def test_free_parameters_are_finite_where_a_column_is_constant(likelihood):
+    mean, variance = column_moments()
+    parameters = likelihood.free_parameters(mean, 0 * variance)
+    for value in parameters.values():
+        assert torch.isfinite(value).all()
+        assert value.shape[-1] in (1, N_FEATURES)
+
+
+@laws
+def test_scaled_gradient_counts_equal_errors_alike(likelihood):
+    parameters = some_parameters(likelihood)
+    scale = likelihood.gradient_scale(**parameters)
+    if scale is None:  # errors count as the likelihood says
+        return
+    raw = some_raw(likelihood).requires_grad_()
+    likelihood.log_prob(raw.detach() + 0.5, raw, **parameters).sum().backward()
+    scaled = raw.grad * scale
+    torch.testing.assert_close(scaled, scaled[:, :1].expand_as(scaled))
+    assert (scaled > 0).all()
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_values_outside_the_support_are_refused(name):
+    likelihood = LIKELIHOODS[name]()
+    values = np.array(NEVER_INSIDE + OUTSIDE.get(name, []))
+    assert not likelihood.inside(values).any()
+
+
+@laws
+@pytest.mark.parametrize("sparse", [False, True])
+def test_auto_scaling_names_a_scaling(likelihood, sparse):
+    assert likelihood.default_scaling(sparse) in (*SCALINGS, None)
+
+
+# The support of X.
+
+
+@laws
+@pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array, sp.csr_matrix])
+def test_error_of_the_support_names_likelihood_column_and_value(likelihood, as_format, monkeypatch):
+    # Few cells a chunk, so that the value stands in a later chunk than the first.
+    monkeypatch.setattr(_validation, "_CELLS_PER_CHUNK", 6)
+    X = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, np.inf]])
+    kind = type(likelihood).__name__
+    with pytest.raises(SupportError) as error:
+        check_support(
+            as_format(X), likelihood.inside, kind, likelihood.support, ["alpha", "beta", "gamma"]
+        )
+    for words in (f"likelihood {kind} needs {likelihood.support}", "column 2 ('gamma')", "inf"):
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
+def test_first_value_outside_the_support_is_named(as_format):
+    X = as_format(np.array([[0.0, 0.5, 1.0], [0.0, 7.0, -3.0]]))
+    with pytest.raises(SupportError, match=r"column 1 of X holds 7\.0"):
+        check_support(X, Bernoulli().inside, "Bernoulli", Bernoulli.support)
+
+
+@pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
+def test_rows_within_the_support_pass(as_format):
+    X = as_format(np.array([[0.0, 1.0], [0.0, 0.0], [0.25, 1.0]]))
+    assert check_support(X, Bernoulli().inside, "Bernoulli", Bernoulli.support) is None
+
+
+# Closed forms.
+
+
+def test_gaussian_is_the_normal_density_of_scipy():
+    x, raw, log_variance = normal(6, 3), normal(6, 3, seed=1), normal(3, seed=2)
+    found = Gaussian(variance_floor=0.1).log_prob(x, raw, log_variance=log_variance)
+    scale = (0.1 + log_variance.exp()).sqrt()
+    expected = stats.norm.logpdf(x.numpy(), raw.numpy(), scale.numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("floor", [1e-4, 0.25])
+def test_variance_floor_bounds_the_density_of_a_constant_column(floor):
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    found = Gaussian(variance_floor=floor).log_prob(x, x, log_variance=torch.tensor([-1e3]))
+    assert float(found) == pytest.approx(-0.5 * np.log(2 * np.pi * floor))
+
+
+def test_noise_starts_near_the_variance_of_each_column():
+    mean, variance = column_moments()
+    likelihood = Gaussian(variance_floor=1e-3)
+    found = likelihood.noise_variance(**likelihood.free_parameters(mean, variance))
+    torch.testing.assert_close(found, variance, rtol=0.01, atol=0)
+
+
+def test_shared_variance_is_one_parameter_for_all_columns():
+    mean, variance = column_moments()
+    shared = Gaussian(variance="shared").free_parameters(mean, variance)["log_variance"]
+    each = Gaussian().free_parameters(mean, variance)["log_variance"]
+    assert (shared.shape, each.shape) == ((1,), (3,))
+    assert float(shared.exp()) == pytest.approx(float(variance.mean()))
+
+
+def test_errors_count_by_the_variance_of_their_column_unless_it_is_shared():
+    log_variance = torch.log(torch.tensor([1.0, 3.0]))
+    scale = Gaussian(variance_floor=1e-9).gradient_scale(log_variance=log_variance)
+    torch.testing.assert_close(scale, torch.tensor([0.5, 1.5]))
+    assert Gaussian(variance="shared").gradient_scale(log_variance=log_variance[:1]) is None
+
+
+def test_bernoulli_is_that_of_scipy():
+    raw = normal(6, 3)
+    for value in (0, 1):
+        found = Bernoulli().log_prob(torch.full_like(raw, value), raw)
+        expected = stats.bernoulli.logpmf(value, expit(raw.numpy()))
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_bernoulli_of_a_grey_level_is_the_cross_entropy():
+    x, raw = torch.tensor([[0.3]]).double(), torch.tensor([[0.8]]).double()
+    p = expit(0.8)
+    expected = 0.3 * np.log(p) + 0.7 * np.log(1 - p)
+    assert float(Bernoulli().log_prob(x, raw)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("raw", [-1e4, 1e4])
+def test_bernoulli_stays_finite_far_out(raw):
+    raw = torch.tensor([[raw]], requires_grad=True)
+    log_prob = Bernoulli().log_prob((raw > 0).float(), raw)
+    log_prob.backward()
+    assert log_prob.item() == 0.0
+    assert torch.isfinite(raw.grad).all()
+
+
+def test_bernoulli_starts_at_a_finite_logit_where_a_column_is_all_ones():
+    raw = Bernoulli().raw_from_mean(torch.tensor([0.0, 0.5, 1.0]))
+    assert torch.isfinite(raw).all()
+    torch.testing.assert_close(torch.sigmoid(raw), torch.tensor([0.0, 0.5, 1.0]), atol=1e-3, rtol=0)

@@ -1,0 +1,310 @@
+"""Are priors densities, do samplers draw what they were fitted on, do schedules stay in range?"""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
+
+from skae.priors import PRIORS, StandardNormal
+from skae.samplers import SAMPLERS, GaussianMixtureSampler, KernelSampler
+from skae.schedules import SCHEDULES, Constant, Cosine, LinearWarmup
+from tests.helpers import generator, global_generators_untouched, normal
+
+# Priors.
+
+prior_laws = pytest.mark.parametrize("name", PRIORS)
+
+
+def posteriors(n_rows, n_components):
+    """Return means and log standard deviations."""
+    return normal(n_rows, n_components), 0.4 * normal(n_rows, n_components, seed=1) - 0.5
+
+
+def line():
+    """Return values that cover any posterior here, as codes of one latent, and their distance."""
+    values = torch.linspace(-12.0, 12.0, 4801, dtype=torch.float64)
+    return values[:, None], 24.0 / 4800
+
+
+@prior_laws
+def test_prior_laws_density_integrates_to_one(name):
+    codes, width = line()
+    total = PRIORS[name]().log_prob(codes).exp().sum() * width
+    assert float(total) == pytest.approx(1.0, rel=1e-9)
+
+
+@prior_laws
+def test_prior_laws_kl_agrees_with_the_integral(name):
+    prior, (codes, width) = PRIORS[name](), line()
+    mean, log_std = posteriors(5, 1)
+    log_q = torch.distributions.Normal(mean, log_std.exp()).log_prob(codes.T)
+    integral = (log_q.exp() * (log_q - prior.log_prob(codes))).sum(dim=1) * width
+    torch.testing.assert_close(prior.kl(mean, log_std)[:, 0], integral)
+
+
+@prior_laws
+def test_prior_laws_kl_of_a_row_agrees_with_draws_from_the_posterior(name):
+    prior, n_draws = PRIORS[name](), 20_000
+    mean, log_std = posteriors(1, 3)
+    q = torch.distributions.Normal(mean, log_std.exp())
+    codes = mean + log_std.exp() * normal(n_draws, 3, seed=7)
+    ratios = q.log_prob(codes).sum(dim=1) - prior.log_prob(codes)
+    error = ratios.std() / n_draws**0.5
+    assert (ratios.mean() - prior.kl(mean, log_std).sum()).abs() < 4 * error
+
+
+@prior_laws
+def test_prior_laws_kl_has_an_entry_for_each_latent_and_is_positive(name):
+    mean, log_std = posteriors(6, 4)
+    kl = PRIORS[name]().kl(mean, log_std)
+    assert kl.shape == (6, 4)
+    assert (kl > 0).all()
+
+
+@prior_laws
+def test_prior_laws_gradient_of_kl_agrees_with_differences(name):
+    mean, log_std = posteriors(3, 2)
+    assert torch.autograd.gradcheck(
+        PRIORS[name]().kl, (mean.requires_grad_(), log_std.requires_grad_())
+    )
+
+
+@prior_laws
+def test_prior_laws_draws_have_the_entropy_and_spread_of_the_density(name):
+    prior, (codes, width) = PRIORS[name](), line()
+    with global_generators_untouched():
+        draws = prior.sample((40_000, 1), codes, generator(3))
+    assert (draws.shape, draws.dtype) == ((40_000, 1), codes.dtype)
+    log_prob = prior.log_prob(codes)
+    for found, exact in (
+        (prior.log_prob(draws), log_prob),
+        (draws[:, 0], codes[:, 0]),
+        (draws[:, 0] ** 2, codes[:, 0] ** 2),
+    ):
+        expected = (exact * log_prob.exp()).sum() * width
+        assert (found.mean() - expected).abs() < 4 * found.std() / len(draws) ** 0.5
+
+
+@prior_laws
+def test_prior_laws_same_generator_same_codes(name):
+    like = torch.zeros(1)
+    first, again, other = (
+        PRIORS[name]().sample((5, 3), like, generator(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_standard_normal_is_that_of_scipy():
+    codes = normal(6, 3)
+    expected = stats.multivariate_normal(np.zeros(3)).logpdf(codes.numpy())
+    np.testing.assert_allclose(StandardNormal().log_prob(codes), expected)
+
+
+def test_kl_is_zero_where_the_posterior_is_the_prior():
+    assert not StandardNormal().kl(torch.zeros(2, 3), torch.zeros(2, 3)).any()
+
+
+# Samplers.
+
+sampler_laws = pytest.mark.parametrize("name", SAMPLERS)
+
+
+def two_blobs(n_rows=400, seed=0):
+    rng = np.random.RandomState(seed)
+    centres = np.array([[-5.0, 0.0], [5.0, 2.0]])
+    return centres[np.arange(n_rows) % 2] + rng.normal(scale=[0.5, 0.2], size=(n_rows, 2))
+
+
+def sparse_codes(n_rows=300, seed=0):
+    """Return codes of which about two thirds are zero, some components negative, one dead."""
+    rng = np.random.RandomState(seed)
+    sign = np.array([1.0, -1.0, 1.0, 0.0])
+    return rng.gamma(2.0, size=(n_rows, 4)) * (rng.uniform(size=(n_rows, 4)) < 1 / 3) * sign
+
+
+def drawn(name, codes, n_samples, seed=0):
+    sampler = SAMPLERS[name]().fit(codes, np.random.RandomState(1))
+    return sampler.sample(n_samples, np.random.RandomState(seed))
+
+
+@sampler_laws
+@pytest.mark.parametrize("n_samples", [1, 7, 500])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sampler_laws_shape_and_finite(name, n_samples, dtype):
+    codes = drawn(name, two_blobs().astype(dtype), n_samples)
+    assert codes.shape == (n_samples, 2)
+    assert np.isfinite(codes).all()
+
+
+@sampler_laws
+def test_sampler_laws_same_state_same_codes(name):
+    with global_generators_untouched():
+        first, again, other = (drawn(name, two_blobs(), 20, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@sampler_laws
+def test_sampler_laws_fit_leaves_the_codes_alone(name):
+    codes = two_blobs()
+    before = codes.copy()
+    drawn(name, codes, 20)[:] = 0.0
+    np.testing.assert_array_equal(codes, before)
+
+
+@sampler_laws
+def test_sampler_laws_two_blobs_stay_two_blobs_of_their_size(name):
+    codes, new = two_blobs(), drawn(name, two_blobs(), 2000)
+    for side in (-1, 1):
+        old_blob, new_blob = (c[np.sign(c[:, 0]) == side] for c in (codes, new))
+        assert len(new_blob) == pytest.approx(1000, abs=4 * 22.4)  # binomial
+        np.testing.assert_allclose(new_blob.mean(axis=0), old_blob.mean(axis=0), atol=0.15)
+        # Kernels widen both by about the spread of the component over all rows, shared by blobs.
+        assert (new_blob.std(axis=0) < old_blob.std(axis=0) + 0.6).all()
+    assert (np.abs(new[:, 0]) > 1).all()
+
+
+@sampler_laws
+def test_sampler_laws_draws_are_new_codes_in_random_order(name):
+    codes, new = two_blobs(), drawn(name, two_blobs(), 200)
+    assert not np.isin(new[:, 0], codes[:, 0]).any()
+    # Blobs alternate at random, where a sorted sample would change sides once.
+    assert (np.diff(np.sign(new[:, 0])) != 0).sum() > 50
+
+
+@sampler_laws
+@pytest.mark.parametrize("codes", [[[1.5, -2.0, 0.0]], [[3.0]], [[0.0, 0.0]]], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sampler_laws_one_training_row_is_drawn_again(name, codes, dtype):
+    codes = np.array(codes, dtype=dtype)
+    np.testing.assert_allclose(drawn(name, codes, 30), np.repeat(codes, 30, axis=0), atol=0.05)
+
+
+@sampler_laws
+def test_sampler_laws_equal_rows_and_dead_components_work(name):
+    with warnings.catch_warnings():
+        # That k-means finds fewer distinct points than it was asked for is no fault of the codes.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        new = drawn(name, np.tile([2.0, 0.0], (60, 1)), 30)
+    np.testing.assert_allclose(new, np.tile([2.0, 0.0], (30, 1)), atol=0.05)
+    assert np.abs(drawn(name, sparse_codes(), 200)[:, 3]).max() < 0.05
+
+
+@sampler_laws
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_sampler_laws_unit_of_the_codes_does_not_matter(name, unit):
+    new, scaled = drawn(name, two_blobs(), 50), drawn(name, unit * two_blobs(), 50)
+    np.testing.assert_allclose(scaled / unit, new, rtol=1e-3, atol=1e-3)
+
+
+def test_mixture_finds_the_two_blobs():
+    sampler = GaussianMixtureSampler(n_mixtures=2).fit(two_blobs(), np.random.RandomState(0))
+    means = sampler.mixture_.means_[np.argsort(sampler.mixture_.means_[:, 0])]
+    np.testing.assert_allclose(means, [[-5.0, 0.0], [5.0, 2.0]], atol=0.15)
+    spread = np.sqrt(sampler.mixture_.covariances_[:, [0, 1], [0, 1]])
+    np.testing.assert_allclose(spread, [[0.5, 0.2]] * 2, rtol=0.2)
+
+
+@pytest.mark.parametrize(("n_rows", "n_mixtures"), [(4, 1), (9, 1), (12, 2), (30, 3)])
+def test_mixture_has_five_rows_for_each_gaussian(n_rows, n_mixtures):
+    sampler = GaussianMixtureSampler(n_mixtures=3).fit(two_blobs(n_rows), np.random.RandomState(0))
+    assert sampler.mixture_.n_components == n_mixtures
+
+
+def test_kernel_keeps_zeros_and_signs():
+    codes = sparse_codes()
+    sampler = KernelSampler(bandwidth=1.0).fit(codes, None)
+    draws = np.random.RandomState(0)
+    new = sampler.sample(3000, draws)
+    np.testing.assert_array_equal(np.sign(new).min(axis=0), [0, -1, 0, 0])
+    np.testing.assert_array_equal(np.sign(new).max(axis=0), [1, 0, 1, 0])
+    # The very patterns of zeros are those of training rows.
+    assert set(map(tuple, new != 0)) <= set(map(tuple, codes != 0))
+    assert (new != 0).mean() == pytest.approx((codes != 0).mean(), abs=0.02)
+
+
+def test_kernel_has_the_bandwidth_in_units_of_the_spread_where_active():
+    rng = np.random.RandomState(0)
+    codes = np.where(np.arange(200)[:, None] < 50, 100.0 + rng.normal(size=(200, 1)), 0.0)
+    sampler = KernelSampler(bandwidth=0.5).fit(codes, None)
+    active = codes[:50, 0]
+    assert sampler.spread_[0] == pytest.approx(active.std())
+    new = sampler.sample(20_000, rng)
+    # Independent parts add their variances.
+    assert new[new > 0].std() == pytest.approx(active.std() * np.sqrt(1 + 0.5**2), rel=0.05)
+
+
+def test_kernel_of_no_width_repeats_training_rows():
+    codes = two_blobs(30)
+    new = KernelSampler(bandwidth=0.0).fit(codes, None).sample(100, np.random.RandomState(0))
+    assert set(map(tuple, new)) <= set(map(tuple, codes))
+    assert len(set(map(tuple, new))) > 15
+
+
+# Schedules.
+
+schedule_laws = pytest.mark.parametrize("name", SCHEDULES)
+
+
+def curve(schedule):
+    return np.array([schedule(progress) for progress in np.linspace(0, 1, 201)])
+
+
+@schedule_laws
+def test_schedule_laws_factor_lies_between_zero_and_one(name):
+    factors = curve(SCHEDULES[name]())
+    assert (factors >= 0).all()
+    assert (factors <= 1).all()
+    # Somewhere the weight counts in full.
+    assert factors.max() > 0.99
+
+
+@schedule_laws
+def test_schedule_laws_factor_depends_on_progress_alone(name):
+    schedule = SCHEDULES[name]()
+    forwards = curve(schedule)
+    np.testing.assert_array_equal(curve(schedule), forwards)
+    assert all(isinstance(schedule(progress), float) for progress in (0.0, 0.3, 1.0))
+
+
+@schedule_laws
+@pytest.mark.parametrize("progress", [-1e-9, 1 + 1e-9, np.nan, np.inf])
+def test_schedule_laws_progress_out_of_range_is_refused(name, progress):
+    with pytest.raises(ValueError, match=r"progress must lie in \[0, 1\]\. Got"):
+        SCHEDULES[name]()(progress)
+
+
+def test_constant_is_one():
+    assert (curve(Constant()) == 1).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 1.0])
+def test_warmup_rises_on_a_straight_line_and_stays(share):
+    schedule = LinearWarmup(share)
+    assert (schedule(0.0), schedule(share), schedule(1.0)) == (0.0, 1.0, 1.0)
+    assert schedule(share / 4) == pytest.approx(0.25)
+    assert (np.diff(curve(schedule)) >= 0).all()
+
+
+def test_warmup_over_no_time_is_one_at_once():
+    assert (curve(LinearWarmup(0)) == 1).all()
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5])
+def test_cosine_rises_to_one_and_falls_to_zero(warmup):
+    schedule = Cosine(warmup)
+    factors, progress = curve(schedule), np.linspace(0, 1, 201)
+    assert schedule(1.0) == pytest.approx(0.0, abs=1e-15)
+    assert schedule(warmup) == 1.0
+    assert (np.diff(factors[progress <= warmup]) > 0).all()
+    assert (np.diff(factors[progress >= warmup]) < 0).all()
+    assert schedule((1 + warmup) / 2) == pytest.approx(0.5)
+    # A cosine and not a line: slow at both ends.
+    assert schedule(warmup + 0.1 * (1 - warmup)) > 0.97
+    if warmup:
+        assert schedule(0.0) == 0.0
+        assert schedule(warmup / 2) == pytest.approx(0.5)

@@ -1,0 +1,142 @@
+"""Is every entry of every vocabulary a component that scikit-learn can handle?"""
+
+import contextlib
+import inspect
+import pickle
+import random
+
+import pytest
+from sklearn.base import clone
+from sklearn.utils._param_validation import (
+    InvalidParameterError,
+    generate_invalid_param_val,
+    make_constraint,
+)
+from torch import nn
+
+from skae._validation import Component, choice, resolve
+from skae.likelihoods import LIKELIHOODS, Gaussian, Likelihood
+from skae.networks import CustomNetwork
+from tests.helpers import VOCABULARIES, global_generators_untouched
+
+ENTRIES = [
+    pytest.param(name, vocabulary, base, id=f"{question}-{name}")
+    for question, (vocabulary, base) in VOCABULARIES.items()
+    for name in vocabulary
+]
+laws = pytest.mark.parametrize(("name", "vocabulary", "base"), ENTRIES)
+
+# Every parameter of every entry, with its constraints.
+PARAMETERS = [
+    pytest.param(kind, parameter, constraints, id=f"{kind.__name__}-{parameter}")
+    for vocabulary, _ in VOCABULARIES.values()
+    for kind in vocabulary.values()
+    for parameter, constraints in kind._parameter_constraints.items()
+]
+
+
+def changed(component):
+    """Return a copy in which every number is another one that is in range as well."""
+    step = {int: lambda value: value + 1, float: lambda value: value / 2}
+    params = component.get_params()
+    new = {key: step[type(value)](value) for key, value in params.items() if type(value) in step}
+    return clone(component).set_params(**new)
+
+
+def values_out_of_range(constraints):
+    """Return something of no known type, and what breaks each constraint that is a range."""
+    values = [object()]
+    for constraint in map(make_constraint, constraints):
+        with contextlib.suppress(NotImplementedError):  # a constraint by type alone
+            values.append(generate_invalid_param_val(constraint))
+    return values
+
+
+@laws
+def test_entry_is_valid_as_its_name_makes_it(name, vocabulary, base):
+    component = resolve(name, vocabulary)
+    assert type(component) is vocabulary[name]
+    assert isinstance(component, base)
+    assert isinstance(component, Component)
+
+
+@laws
+def test_every_parameter_has_a_constraint_and_is_only_stored(name, vocabulary, base):
+    kind = vocabulary[name]
+    assert set(kind._parameter_constraints) == set(kind._get_param_names())
+    if kind._get_param_names():
+        defaults = inspect.signature(kind).parameters
+        assert kind().get_params() == {key: p.default for key, p in defaults.items()}
+
+
+@laws
+def test_clone_and_pickle_keep_the_parameters(name, vocabulary, base):
+    component = changed(vocabulary[name]())
+    for copied in (clone(component), pickle.loads(pickle.dumps(component))):
+        assert type(copied) is type(component)
+        assert copied is not component
+        assert copied.get_params() == component.get_params()
+
+
+@laws
+def test_repr_shows_the_class_and_what_was_changed(name, vocabulary, base):
+    component = changed(vocabulary[name]())
+    text = repr(component)
+    assert text.startswith(type(component).__name__)
+    for parameter, value in component.get_params().items():
+        is_changed = value != getattr(vocabulary[name](), parameter)
+        assert (f"{parameter}={value!r}" in text) == is_changed
+
+
+@laws
+def test_name_and_object_are_accepted_where_a_parameter_is_checked(name, vocabulary, base):
+    constraints = [make_constraint(one) for one in choice(vocabulary, base)]
+    for value in (name, vocabulary[name]()):
+        assert any(one.is_satisfied_by(value) for one in constraints)
+    for value in (f"no_{name}", vocabulary[name], None):
+        assert not any(one.is_satisfied_by(value) for one in constraints)
+
+
+@laws
+def test_object_of_the_user_is_copied_with_its_parameters(name, vocabulary, base):
+    given = changed(vocabulary[name]())
+    resolved = resolve(given, vocabulary)
+    assert resolved is not given
+    assert resolved.get_params() == given.get_params()
+
+
+@pytest.mark.parametrize(("kind", "parameter", "constraints"), PARAMETERS)
+def test_value_out_of_range_is_refused_by_name(kind, parameter, constraints):
+    for value in values_out_of_range(constraints):
+        component = kind(**{parameter: value})
+        with pytest.raises(InvalidParameterError, match=f"'{parameter}' parameter of"):
+            component.check()
+        with pytest.raises(InvalidParameterError, match="instead"):
+            resolve(component, {})
+
+
+@laws
+def test_making_an_entry_draws_nothing(name, vocabulary, base):
+    before = random.getstate()
+    with global_generators_untouched():
+        resolve(name, vocabulary)
+    assert random.getstate() == before
+
+
+def test_likelihood_and_its_parameter_can_be_named_in_a_grid():
+    assert "variance_floor" in resolve("gaussian", LIKELIHOODS).get_params()
+    assert resolve(Gaussian(variance_floor=0.2), LIKELIHOODS).variance_floor == 0.2
+
+
+def test_object_of_a_users_own_class_is_accepted():
+    class Mine(Likelihood):
+        pass
+
+    assert isinstance(resolve(Mine(), LIKELIHOODS), Mine)
+
+
+def test_custom_network_can_be_cloned():
+    given = CustomNetwork(nn.Linear(3, 2), nn.Linear)
+    copied = clone(given)
+    assert copied.decoder is nn.Linear
+    assert copied.encoder is not given.encoder
