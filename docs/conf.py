@@ -34,8 +34,13 @@ html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page
 
 
 def skip_foreign_member(app, what, name, obj, skip, options):
-    """Leave out what a class has from scikit-learn or torch: it is documented there."""
-    owner = getattr(getattr(obj, "fget", obj), "__module__", None) or "skae"
+    """Leave out what a class has from scikit-learn, torch or Python: it is documented there."""
+    if type(obj).__name__ == "_tuplegetter":  # a field of a NamedTuple: in the class docstring
+        return True
+    if isinstance(obj, type):  # a setting that holds a type, such as ``sample_dtype``
+        return skip
+    source = getattr(obj, "fget", getattr(obj, "__objclass__", obj))
+    owner = getattr(source, "__module__", None) or "skae"
     return skip or owner.partition(".")[0] != "skae"
 
 

@@ -1,6 +1,7 @@
 """Autoencoders that behave like scikit-learn transformers."""
 
 from skae.estimators import (
+    AutoencoderOutlierDetector,
     AutoencoderTransformer,
     DenoisingAETransformer,
     SparseAutoencoderTransformer,
@@ -8,6 +9,7 @@ from skae.estimators import (
 )
 
 __all__ = [
+    "AutoencoderOutlierDetector",
     "AutoencoderTransformer",
     "DenoisingAETransformer",
     "SparseAutoencoderTransformer",

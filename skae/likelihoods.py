@@ -36,7 +36,7 @@ class Likelihood(Component):
     #: True when the distribution of ``(x - shift) / scale`` is of the same family as that of x: the
     #: network then works on scaled data, and the log-probability gets the log-determinant.
     location_scale: bool = False
-    #: Type of the values that `sample` draws; None keeps the floating type of the network.
+    #: Type of the values of `sample`; None stands for float64.
     sample_dtype: type | None = None
 
     def inside(self, values: np.ndarray) -> np.ndarray:

@@ -33,7 +33,19 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Layout(NamedTuple):
-    """What users choose about a network."""
+    """What users choose about a network.
+
+    Parameters
+    ----------
+    n_features : int
+        Columns of X, the inputs of the encoder.
+    n_components : int
+        Inputs of the decoder.
+    hidden_layer_sizes : tuple of int
+        Units of each hidden layer of the encoder.
+    activation : str
+        A name in `ACTIVATIONS`.
+    """
 
     n_features: int
     n_components: int
@@ -47,6 +59,9 @@ class Network(Component):
     #: True where the modules draw from torch's global generators (weights, dropout): training then
     #: seeds them for its duration and puts them back.
     uses_global_generator: bool = False
+    #: Whether first weights may be adjusted (the decoder predicts the column means, a posterior is
+    #: as wide as the prior). Not where they were given: they can be those of an earlier training.
+    adjustable: bool = True
 
     def build(
         self, layout: Layout, n_encoder_outputs: int, n_decoder_outputs: int, seed: int
@@ -86,8 +101,8 @@ class CustomNetwork(Network):
         ``encoder(n_inputs, n_outputs)`` and returns the module, so that one object serves every
         size in a grid search. A module is copied before it is trained.
     decoder : torch.nn.Module or callable
-        Maps (n_rows, n_components) to (n_rows, n_features). Where it holds a ``torch.nn.Linear``,
-        the bias of the last one starts at the column means if its size fits.
+        Maps (n_rows, n_components) to (n_rows, n_features). Like the encoder it starts from the
+        weights that it comes with.
 
     Examples
     --------
@@ -97,6 +112,7 @@ class CustomNetwork(Network):
     """
 
     uses_global_generator = True
+    adjustable = False
 
     def __init__(self, encoder, decoder):
         self.encoder = encoder

@@ -108,6 +108,26 @@ class Swap(Noise):
         return _replace(x, x.gather(0, donor), level, x != 0, generator)
 
 
+class SwapGaussian(Noise):
+    """Swaps a few or many entries of a row, and adds Gaussian noise to all of them.
+
+    Each row draws a rate of its own, uniform between 0 and 1.5 times ``level`` (at most 1); each of
+    its entries takes the value of the same column in another row of the batch with that
+    probability. Then Gaussian noise with standard deviation ``level`` is added. Rows with few
+    changes teach how columns go together in detail, rows with many what the whole table is like:
+    the noise of the default network of `skae.AutoencoderOutlierDetector`.
+    """
+
+    largest_level = float("inf")
+
+    def corrupt(self, x, level, generator):
+        """Return x with values of other rows in some entries, plus noise."""
+        rate = 1.5 * level * _uniform(x[:, :1], generator)
+        donor = torch.randint(0, len(x), x.shape, generator=generator, device=x.device)
+        swapped = torch.where(_uniform(x, generator) < rate, x.gather(0, donor), x)
+        return swapped + level * torch.empty_like(x).normal_(generator=generator)
+
+
 def _uniform(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return uniform draws in [0, 1) of the shape of x."""
     return torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -133,4 +153,5 @@ NOISES: dict[str, type[Noise]] = {
     "gaussian": GaussianNoise,
     "salt_and_pepper": SaltAndPepper,
     "swap": Swap,
+    "swap_gaussian": SwapGaussian,
 }

@@ -30,6 +30,8 @@ LAYER = {
     **dict.fromkeys(COMPANIONS, "companions"),
     "_validation": "ground",
     "_random": "ground",
+    "_neighbours": "ground",
+    "_conformal": "ground",
     "exceptions": "exceptions",
 }
 

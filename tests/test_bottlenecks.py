@@ -1,10 +1,12 @@
 """Does each bottleneck make the code, the terms and the score that its theory says?"""
 
+import copy
 import math
 
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from skae._training.bottlenecks import (
     Bottleneck,
@@ -52,6 +54,8 @@ def test_plain_code_is_the_output_of_the_encoder_and_adds_no_term():
     assert torch.equal(bottleneck.code(h), h)
     assert (terms, bottleneck.n_inputs) == ({}, 3)
     assert torch.equal(bottleneck.score(h, lambda z: z.sum(dim=1)), h.sum(dim=1))
+    with pytest.raises(NotImplementedError):  # there is no posterior
+        bottleneck.kl(h)
 
 
 # Sparse codes.
@@ -72,6 +76,7 @@ def test_fixed_weight_stays_and_counts_in_the_objective(kind):
         _, terms = step(bottleneck, normal(N_ROWS, N_UNITS).float())
     term = terms["sparsity"]
     assert (float(term.weight), term.final_weight) == (0.3, 0.3)
+    assert float(bottleneck.weight) == pytest.approx(0.3)
 
 
 def test_penalty_is_that_of_the_sparsity_with_the_gains_of_the_decoder():
@@ -122,6 +127,23 @@ def test_steering_is_faster_in_a_short_training_within_bounds():
     assert gains[0] == gains[1] > gains[2] > gains[3] > gains[4] > 0
 
 
+def test_rates_of_activity_are_means_over_recent_batches_of_training():
+    bottleneck = sparse("kl", n_active=2.0, weight=1.0)
+    often = torch.tensor([[1.0, 1.0, -1.0, -1.0]]).repeat(8, 1)
+    values = [float(step(bottleneck, often)[1]["sparsity"].value) for _ in range(200)]
+    # From the target, half of the rows, the rates go to where they are: all rows or none.
+    torch.testing.assert_close(bottleneck.recent_rate, often[0].relu(), atol=1e-3, rtol=0)
+    assert values == sorted(values)
+    assert values[-1] > 100 * values[0]
+    # One other batch moves them a little, and nothing moves them outside training.
+    step(bottleneck, -often)
+    moved = bottleneck.recent_rate.clone()
+    assert ((moved - often[0].relu()).abs() < 0.1).all()
+    assert not torch.allclose(moved, often[0].relu(), atol=1e-2)
+    step(bottleneck.eval(), often)
+    assert torch.equal(bottleneck.recent_rate, moved)
+
+
 def test_units_that_an_epoch_does_not_use_are_dead_and_those_it_uses_again_are_not():
     bottleneck = sparse()
     h = torch.tensor([[1.0, -1.0, 1.0, -1.0]]).repeat(5, 1)
@@ -159,6 +181,7 @@ def test_dead_units_are_neither_counted_nor_revived_outside_training():
     bottleneck.at(0.5)
     assert "revival" not in terms
     assert not bottleneck.uses.any()
+    assert not bottleneck.dead.any()
 
 
 @pytest.mark.parametrize("kind", SPARSITIES)
@@ -184,6 +207,29 @@ def test_encoder_gives_means_and_log_standard_deviations():
     assert bottleneck.n_inputs == 6
     assert torch.equal(bottleneck.code(h), h[:, :3])
     torch.testing.assert_close(bottleneck.kl(h), StandardNormal().kl(h[:, :3], h[:, 3:]))
+
+
+def test_every_posterior_starts_as_wide_as_the_prior():
+    bottleneck, encoder = variational(k=3), nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 6))
+    mean = encoder(torch.ones(2, 5))[:, :3].detach()
+    bottleneck.start(encoder)
+    h = encoder(torch.ones(2, 5)).detach()
+    assert not h[:, 3:].any()
+    assert torch.equal(h[:, :3], mean)
+    # A gradient moves the widths from there.
+    step(bottleneck, encoder(torch.ones(2, 5)))[0].square().sum().backward()
+    assert encoder[1].weight.grad[3:].any()
+
+
+def test_an_encoder_without_a_fitting_last_layer_starts_as_it_is():
+    for encoder in (nn.Identity(), nn.Linear(5, 2)):
+        before = copy.deepcopy(encoder.state_dict())
+        variational(k=3).start(encoder)
+        for name, value in encoder.state_dict().items():
+            assert torch.equal(value, before[name])
+    without_bias = nn.Linear(5, 6, bias=False)
+    variational(k=3).start(without_bias)
+    assert not without_bias.weight[3:].any()
 
 
 def test_training_draws_codes_from_the_posterior():
@@ -328,7 +374,9 @@ def test_prior_laws_score_uses_the_prior(name):
 def test_cubature_is_exact_for_polynomials_of_degree_three(k):
     points = _cubature_points(k, most=32, seed=0).double()
     assert len(points) == 2 * k
-    torch.testing.assert_close(points.T @ points / len(points), torch.eye(k).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        points.T @ points / len(points), torch.eye(k).double(), atol=1e-6, rtol=0
+    )
     assert points.mean(dim=0).abs().max() < 1e-6
     cubes = torch.einsum("ni,nj,nk->ijk", points, points, points)
     assert cubes.abs().max() < 1e-4

@@ -196,6 +196,12 @@ def test_auto_scaling_names_a_scaling(likelihood, sparse):
     assert likelihood.default_scaling(sparse) in (*SCALINGS, None)
 
 
+def test_auto_scaling_is_for_real_numbers_and_not_for_binaries():
+    for sparse in (False, True):
+        assert Gaussian().default_scaling(sparse) == "fourth_moment"
+        assert Bernoulli().default_scaling(sparse) is None
+
+
 # The support of X.
 
 

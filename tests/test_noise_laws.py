@@ -75,9 +75,7 @@ def test_share_of_changed_entries_is_the_level(name, x, level):
 @on_data
 def test_level_beyond_reach_changes_all_that_can_be_changed(name, x):
     counted = x != 0 if name in OF_NON_ZEROS else torch.ones_like(x, dtype=torch.bool)
-    low, high = (
-        (corrupted(name, x, level) != x)[counted].double().mean() for level in (0.4, 1.0)
-    )
+    low, high = ((corrupted(name, x, level) != x)[counted].double().mean() for level in (0.4, 1.0))
     # A proposal drawn from the column differs from the entry in one half of the cases at least.
     assert high > 0.45
     assert high > low

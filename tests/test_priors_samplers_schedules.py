@@ -149,6 +149,13 @@ def test_sampler_laws_same_state_same_codes(name):
 
 
 @sampler_laws
+def test_sampler_laws_state_of_the_fit_is_not_used_for_draws(name):
+    sampler = SAMPLERS[name]().fit(two_blobs(), np.random.RandomState(1))
+    first, again = (sampler.sample(20, np.random.RandomState(0)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
+@sampler_laws
 def test_sampler_laws_fit_leaves_the_codes_alone(name):
     codes = two_blobs()
     before = codes.copy()

@@ -3,6 +3,7 @@
 Merging of equal rows, hold-out, scaling of columns, batches, and blocks of new rows.
 """
 
+import itertools
 import warnings
 from collections import defaultdict
 
@@ -91,12 +92,14 @@ def test_merging_keeps_the_weight_of_every_distinct_row(X, data):
     expected = counted(X, weight)
     order = np.random.RandomState(0).permutation(len(X))
     shuffled = None if weight is None else weight[order]
+    half_explicit = sp.vstack([sp.csr_array(X), with_explicit_zeros(X)], format="csr")
     for given_X, given_weight in (
         (X, weight),
         (X[order], shuffled),
         (X.astype(np.float32), weight) if 1e-300 not in X else (X, weight),
         (sp.csr_array(X), weight),
         (with_explicit_zeros(X), weight),
+        (half_explicit, None if weight is None else np.tile(weight, 2)),
     ):
         assert merged(given_X, given_weight) == pytest.approx(expected)
 
@@ -109,6 +112,17 @@ def test_rows_come_in_an_order_that_depends_on_them_alone(as_format):
     again, again_weight = merge_duplicates(as_format(X[order]), None)
     np.testing.assert_array_equal(X[first], X[order][again])
     np.testing.assert_allclose(first_weight, again_weight)
+
+
+@formats
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_order_is_the_same_for_every_format_and_precision(as_format, dtype):
+    X = np.random.RandomState(0).randint(-2, 3, size=(50, 3)) / 4  # exact in single precision
+    X[X == 0] = -0.0
+    rows, weight = merge_duplicates(as_format(X.astype(dtype)), None)
+    expected, expected_weight = merge_duplicates(X, None)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(weight, expected_weight)
 
 
 @formats
@@ -136,8 +150,9 @@ def test_rows_of_weight_zero_are_left_out(as_format):
 
 
 def test_a_value_in_another_column_is_another_row():
+    # Also where value and column change places.
     X = sp.csr_array(np.array([[0.0, 0, 3, 0], [0, 0, 0, 2], [0, 0, 2, 0], [0, 0, 3, 2]]))
-    for typed in (X, X.astype(np.float32)):
+    for typed in (X, X.astype(np.float32), X.astype(np.int64)):
         assert len(merge_duplicates(typed, None)[0]) == 4
 
 
@@ -286,7 +301,8 @@ def test_fourth_moment_is_gentle_with_rare_flags():
     flag = (np.arange(10_000) % 1000 == 0).astype(float)[:, None]
     columns = summary(flag, np.asarray)
     standard, fourth = (
-        fit_scaling(kind, columns, False).apply(flag).max() for kind in ("standard", "fourth_moment")
+        fit_scaling(kind, columns, False).apply(flag).max()
+        for kind in ("standard", "fourth_moment")
     )
     share = 1e-3
     assert standard == pytest.approx(share**-0.5, rel=0.01)
@@ -421,7 +437,7 @@ def test_tensors_are_copies():
 
 
 def network(sizes, seed=0):
-    layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+    layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
     for number, layer in enumerate(layers):
         layer.weight.data = normal(*layer.weight.shape, seed=seed + number).float()
         layer.bias.data = normal(*layer.bias.shape, seed=seed - number).float()
@@ -439,9 +455,16 @@ def n_threads(request):
 @pytest.mark.parametrize("sizes", [(5, 3), (30, 128, 7), (300, 128, 64, 10)], ids=str)
 def test_result_of_a_row_is_the_same_to_the_last_bit_beside_any_others(sizes, n_threads):
     module, X = network(sizes), normal(1200, sizes[0]).numpy()
-    together = np.concatenate(list(map_rows(module, X, module)))
-    for rows in (slice(0, 1), slice(7, 9), slice(3, 18), slice(0, 16), slice(5, 22), slice(90, 700)):
-        (alone,) = map_rows(module, X[rows], module)
+    together = np.concatenate(list(map_rows(module, X, module, width=X.shape[1])))
+    for rows in (
+        slice(0, 1),
+        slice(7, 9),
+        slice(3, 18),
+        slice(0, 16),
+        slice(5, 22),
+        slice(90, 700),
+    ):
+        (alone,) = map_rows(module, X[rows], module, width=X.shape[1])
         np.testing.assert_array_equal(alone, together[rows])
     assert torch.get_num_threads() == n_threads
 
@@ -455,7 +478,7 @@ def test_blocks_cover_the_rows_in_order_and_are_bounded(as_format):
         return 2 * rows
 
     scaled = Scaling(np.array([1.0, 0.0]), np.array([2.0, 1.0]))
-    found = list(map_rows(double, as_format(X), network((2, 2)), scaled))
+    found = list(map_rows(double, as_format(X), network((2, 2)), scaled, width=X.shape[1]))
     np.testing.assert_array_equal(np.concatenate(found), 2 * scaled.apply(X).astype(np.float32))
     assert len(found) > 1
     assert all(length % 16 == 0 for length in lengths)
@@ -464,14 +487,21 @@ def test_blocks_cover_the_rows_in_order_and_are_bounded(as_format):
 
 def test_blocks_of_very_wide_rows_are_small():
     lengths = []
-    list(map_rows(lambda x: (lengths.append(len(x)), x[:, :1])[1], sp.csr_array((40, 2**18)),
-                  network((2, 2))))  # fmt: skip
-    assert set(lengths) == {16}
+
+    def first_column(rows):
+        lengths.append(len(rows))
+        return rows[:, :1]
+
+    assert (
+        len(list(map_rows(first_column, sp.csr_array((40, 2**18)), network((2, 2)), width=2**18)))
+        == 3
+    )
+    assert lengths == [16, 16, 16]
 
 
 def test_rows_are_mapped_with_dropout_off_and_without_gradients():
     module = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.9)).train()
     X = normal(20, 3).numpy()
-    first, again = (next(map_rows(module, X, module)) for _ in range(2))
+    first, again = (next(map_rows(module, X, module, width=X.shape[1])) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert not module.training

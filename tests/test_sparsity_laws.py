@@ -240,6 +240,21 @@ def test_gradient_of_kl_wakes_units_at_a_very_small_target_as_well():
     assert (gradient_of(KL(), pre, n_active=1) < 0).all()
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_gradient_of_kl_is_that_of_a_logistic_function_as_wide_as_the_input_spreads(scale):
+    pre = scale * (0.7 + normal(N_ROWS, N_UNITS))
+    width = pre.std(dim=0, correction=0)
+    soft = torch.sigmoid(pre / width)
+    slope = soft * (1 - soft) / width
+    gradient = gradient_of(KL(), pre, n_active=2)
+    # The factor of a unit, the slope of the divergence at its rate, is the same for all rows.
+    factor = gradient.sum(dim=0) / slope.sum(dim=0)
+    torch.testing.assert_close(gradient, factor * slope)
+    rate = (pre > 0).double().mean(dim=0)
+    of_rates = (-2 / N_UNITS / rate + (1 - 2 / N_UNITS) / (1 - rate)) / N_ROWS
+    torch.testing.assert_close(factor, of_rates, rtol=0.02, atol=0)
+
+
 def test_kl_counts_the_units_of_the_code_and_not_their_size():
     pre = with_rate(0.4)
     torch.testing.assert_close(penalty_of(KL(), pre, 1), penalty_of(KL(), 100 * pre, 1))

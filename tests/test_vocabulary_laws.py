@@ -16,7 +16,12 @@ from torch import nn
 
 from skae._validation import Component, choice, resolve
 from skae.likelihoods import LIKELIHOODS, Gaussian, Likelihood
-from skae.networks import CustomNetwork
+from skae.networks import CustomNetwork, Network
+from skae.noise import Noise
+from skae.priors import Prior
+from skae.samplers import Sampler
+from skae.schedules import Schedule
+from skae.sparsity import Sparsity
 from tests.helpers import VOCABULARIES, global_generators_untouched
 
 ENTRIES = [
@@ -32,6 +37,24 @@ PARAMETERS = [
     for vocabulary, _ in VOCABULARIES.values()
     for kind in vocabulary.values()
     for parameter, constraints in kind._parameter_constraints.items()
+]
+
+
+# What the base class cannot know.
+MUST_GIVE = [
+    (Likelihood, "raw_from_mean"),
+    (Likelihood, "log_prob"),
+    (Likelihood, "mean"),
+    (Likelihood, "sample"),
+    (Network, "build"),
+    (Noise, "corrupt"),
+    (Prior, "kl"),
+    (Prior, "log_prob"),
+    (Prior, "sample"),
+    (Sampler, "fit"),
+    (Sampler, "sample"),
+    (Schedule, "factor"),
+    (Sparsity, "penalty"),
 ]
 
 
@@ -113,6 +136,21 @@ def test_value_out_of_range_is_refused_by_name(kind, parameter, constraints):
             component.check()
         with pytest.raises(InvalidParameterError, match="instead"):
             resolve(component, {})
+
+
+@pytest.mark.parametrize(("base", "method"), MUST_GIVE)
+def test_a_subclass_that_leaves_a_method_out_is_told(base, method):
+    arguments = inspect.signature(getattr(base, method)).parameters.values()
+    given = [None for one in arguments if one.name != "self" and one.kind is not one.VAR_KEYWORD]
+    with pytest.raises(NotImplementedError):
+        getattr(base(), method)(*given)
+
+
+@laws
+def test_entry_gives_all_that_its_base_asks_for(name, vocabulary, base):
+    for kind, method in MUST_GIVE:
+        if kind is base and not (method == "penalty" and not vocabulary[name].penalised):
+            assert getattr(vocabulary[name], method) is not getattr(base, method)
 
 
 @laws

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from skae._random import torch_generator
+from skae.networks import linear_layers
 from skae.priors import Prior
 from skae.schedules import Schedule
 from skae.sparsity import Sparsity
@@ -54,6 +55,9 @@ class Bottleneck(nn.Module):
     def n_inputs(self) -> int:
         """Number of outputs that the encoder must have."""
         return self.n_components
+
+    def start(self, encoder: nn.Module) -> None:
+        """Set the first weights of the encoder's last layer, where they must not be random."""
 
     def begin(self, n_steps: int) -> None:
         """Learn how many steps the training that begins now will take at most."""
@@ -142,6 +146,8 @@ class SparseBottleneck(Bottleneck):
         if self.training:
             self._count(code.detach(), row_weight)
             shortfall = (self.sparsity.threshold(h, self.n_active) - h).relu() @ self.dead
+            if row_weight is not None:
+                shortfall = shortfall * row_weight
             terms["revival"] = Term(shortfall.mean(), self.REVIVAL_WEIGHT, 0.0)
         if self.sparsity.penalised:
             penalty = self.sparsity.penalty(
@@ -217,6 +223,19 @@ class VariationalBottleneck(Bottleneck):
     def n_inputs(self):
         """Means and log standard deviations."""
         return 2 * self.n_components
+
+    @torch.no_grad()
+    def start(self, encoder):
+        """Let every posterior start as wide as the prior.
+
+        A width that starts as a random function of the row is the exponential of a large number for
+        a row far out, which throws the first steps off.
+        """
+        layers = linear_layers(encoder)
+        if layers and layers[-1].out_features == self.n_inputs:
+            layers[-1].weight[self.n_components :] = 0.0
+            if layers[-1].bias is not None:
+                layers[-1].bias[self.n_components :] = 0.0
 
     def at(self, progress):
         """Set the factor of the KL term."""

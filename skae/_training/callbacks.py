@@ -70,9 +70,9 @@ class Course(Callback):
         net.module_.bottleneck.begin(self.n_epochs * self.n_batches)
 
     def on_epoch_begin(self, net, **kwargs):
-        """Tell the bottleneck how far the training is."""
+        """Tell the bottleneck how far the training is; a single epoch has no beginning."""
         net.module_.train()
-        net.module_.bottleneck.at(self.epoch / self.n_epochs)
+        net.module_.bottleneck.at(self.epoch / self.n_epochs if self.n_epochs > 1 else 1.0)
 
     def on_batch_begin(self, net, training=False, **kwargs):
         """Set the learning rate of this step.

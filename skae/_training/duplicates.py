@@ -9,9 +9,8 @@ rows train faster.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
-from pandas.util import hash_array, hash_pandas_object
+from pandas.util import hash_array
 
 _ROWS_PER_CHUNK = 2**14
 
@@ -40,19 +39,25 @@ def merge_duplicates(X, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarr
 
 
 def hash_rows(X) -> np.ndarray:
-    """Return a 64-bit hash of each row; a billion pairs collide with probability 1e-10."""
+    """Return a 64-bit hash of each row; a billion pairs collide with probability 1e-10.
+
+    Equal rows have the same hash, dense or sparse, in single or in double precision.
+    """
     if sp.issparse(X):
-        return _hash_sparse(X)
-    chunks = range(0, len(X), _ROWS_PER_CHUNK)
-    # Adding zero turns -0.0 into 0.0, which equals it but has other bits.
-    frames = (pd.DataFrame(X[i : i + _ROWS_PER_CHUNK] + 0.0, copy=False) for i in chunks)
-    return np.concatenate([hash_pandas_object(f, index=False).to_numpy() for f in frames])
+        sums = np.concatenate([[np.uint64(0)], np.cumsum(_hash_entries(X.data, X.indices))])
+        return sums[X.indptr[1:]] - sums[X.indptr[:-1]]
+    columns = np.arange(X.shape[1])
+    chunks = (X[i : i + _ROWS_PER_CHUNK] for i in range(0, len(X), _ROWS_PER_CHUNK))
+    return np.concatenate([_hash_entries(chunk, columns).sum(axis=1) for chunk in chunks])
 
 
-def _hash_sparse(X) -> np.ndarray:
-    """Hash each stored entry with its column, and sum over the row (in any order)."""
-    stored = X.data != 0
-    entries = hash_array(X.data) ^ hash_array(X.indices.astype(np.uint64))
-    entries = np.where(stored, hash_array(entries), np.uint64(0))
-    sums = np.concatenate([[np.uint64(0)], np.cumsum(entries, dtype=np.uint64)])
-    return sums[X.indptr[1:]] - sums[X.indptr[:-1]]
+def _hash_entries(values, columns) -> np.ndarray:
+    """Hash each entry with its column; zeros, of either sign, as if they were not there.
+
+    The hash of a row is the sum of these, in any order.
+    """
+    values = np.ascontiguousarray(values, dtype=np.float64)
+    entries = hash_array(values.ravel()).reshape(values.shape)
+    entries = entries ^ hash_array(columns.astype(np.uint64))
+    entries = hash_array(entries.ravel()).reshape(values.shape)
+    return np.where(values == 0, np.uint64(0), entries)

@@ -22,15 +22,21 @@ _ROWS_MULTIPLE = 16
 
 @torch.inference_mode()
 def map_rows(
-    function: Callable[[Tensor], Tensor], X, module: nn.Module, scaling: Scaling | None = None
+    function: Callable[[Tensor], Tensor],
+    X,
+    module: nn.Module,
+    scaling: Scaling | None = None,
+    *,
+    width: int,
 ) -> Iterator[np.ndarray]:
     """Yield ``function`` of the rows of a dense or CSR X, block by block.
 
-    The blocks are bounded in cells, so that memory does not grow with the rows of X.
+    The blocks are bounded in cells, so that memory does not grow with the rows of X. ``width`` is
+    the largest number of columns that a row has on its way.
     """
     module.eval()
     device = next(module.parameters()).device
-    step = max(1, _CELLS_PER_BLOCK // (X.shape[1] * _ROWS_MULTIPLE)) * _ROWS_MULTIPLE
+    step = max(1, _CELLS_PER_BLOCK // (width * _ROWS_MULTIPLE)) * _ROWS_MULTIPLE
     step = min(step, _MOST_ROWS)
     with threads_for(module, min(step, X.shape[0])):
         for start in range(0, X.shape[0], step):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.sparse as sp
@@ -46,7 +46,7 @@ class Model:
 
     def decode(self, codes) -> np.ndarray:
         """Return the mean of the rows with these codes, in the units of X."""
-        blocks = map_rows(self.net.module_.mean, codes, self.net.module_)
+        blocks = self._blocks(self.net.module_.mean, codes, None)
         return np.concatenate([self._undo(b).astype(codes.dtype, copy=False) for b in blocks])
 
     def sample(self, codes: np.ndarray, seed: int):
@@ -54,14 +54,19 @@ class Model:
         module, likelihood = self.net.module_, self.net.module_.observation.likelihood
         device = next(module.parameters()).device
         generator = torch_generator(seed, device=device)
-        blocks = map_rows(lambda code: module.draw(code, generator), codes, module)
+        blocks = self._blocks(lambda code: module.draw(code, generator), codes, None)
         finished = (self._undo(b).astype(likelihood.sample_dtype or np.float64) for b in blocks)
         if self.sparse:
             return sp.vstack([sp.csr_array(block) for block in finished], format="csr")
         return np.concatenate(list(finished))
 
     def _map(self, function: Callable, X, scaling: Scaling | None) -> np.ndarray:
-        return np.concatenate(list(map_rows(function, X, self.net.module_, scaling)))
+        return np.concatenate(list(self._blocks(function, X, scaling)))
+
+    def _blocks(self, function: Callable, X, scaling: Scaling | None) -> Iterator[np.ndarray]:
+        layout = self.net.module__layout
+        width = max(layout.n_features, layout.n_components)
+        return map_rows(function, X, self.net.module_, scaling, width=width)
 
     def _undo(self, rows: np.ndarray) -> np.ndarray:
         return rows if self.scaling is None else self.scaling.undo(rows)

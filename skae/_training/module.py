@@ -104,7 +104,9 @@ class AutoencoderModule(nn.Module):
             n_decoder_outputs=layout.n_features * likelihood.n_outputs,
             seed=derive_seed(seed, 0),
         )
-        self._start_at(likelihood.raw_from_mean(_tensor(column_mean)))
+        if network.adjustable:
+            self.bottleneck.start(self.encoder)
+            self._start_at(likelihood.raw_from_mean(_tensor(column_mean)))
         self._encoder_scaling(encoder_scaling)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Output:

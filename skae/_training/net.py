@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -37,6 +38,7 @@ class AutoencoderNet(NeuralNet):
     def __init__(self, *args, weight_decay=0.0, seed=0, **kwargs):
         self.weight_decay = weight_decay
         self.seed = seed
+        self._lowest: dict[str, float] = {}
         super().__init__(*args, **kwargs)
 
     @property
@@ -86,7 +88,14 @@ class AutoencoderNet(NeuralNet):
             self.notify("on_batch_end", batch=batch, training=training, **step)
         for name, value in record.means().items():
             self.history.record(f"{prefix}_{name}", value)
+        self._record_best(f"{prefix}_loss")
         self.history.record(f"{prefix}_batch_count", len(record.sizes))
+
+    def _record_best(self, name: str) -> None:
+        """Note whether a loss is the lowest so far: what skorch's Checkpoint looks at."""
+        loss, best = self.history[-1, name], self._lowest.get(name, math.inf)
+        self.history.record(f"{name}_best", loss < best)
+        self._lowest[name] = min(loss, best)
 
     def _loss(self, batch, generator) -> Loss:
         return self.criterion_(self.module_(batch, generator), batch)

@@ -72,31 +72,45 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
 def summarise_columns(X, index: np.ndarray, weight: np.ndarray | None) -> ColumnSummary:
     """Return the weighted moments of the columns of the rows ``index`` of a dense or CSR X."""
     weight = np.ones(len(index)) if weight is None else weight
-    step = max(1, _CELLS_PER_CHUNK // X.shape[1])
+    total = weight.sum()
+    # Dense rows in chunks, for the sake of memory; sparse ones cost no more than they hold.
+    step = len(index) if sp.issparse(X) else max(1, _CELLS_PER_CHUNK // X.shape[1])
     chunks = [slice(start, start + step) for start in range(0, len(index), step)]
-    mean = sum(_power_sum(X[index[c]], weight[c], 0.0, 1) for c in chunks) / weight.sum()
+    mean = sum(weight[c] @ X[index[c]] for c in chunks) / total
     second, fourth, largest = np.zeros((3, X.shape[1]))
     for c in chunks:
         rows = X[index[c]]
-        second += _power_sum(rows, weight[c], mean, 2)
-        fourth += _power_sum(rows, weight[c], mean, 4)
+        central = (_sparse_sums if sp.issparse(X) else _dense_sums)(rows, weight[c], mean)
+        second += central[0]
+        fourth += central[1]
         np.maximum(largest, _largest(rows), out=largest)
-    return ColumnSummary(mean, second / weight.sum(), fourth / weight.sum(), largest)
+    return ColumnSummary(mean, second / total, fourth / total, largest)
 
 
-def _power_sum(X, weight: np.ndarray, centre, power: int) -> np.ndarray:
-    """Return the weighted sum over rows of ``(x - centre) ** power``, for each column."""
-    if not sp.issparse(X):
-        return weight @ (X.astype(np.float64, copy=False) - centre) ** power
-    n_features = X.shape[1]
+def _dense_sums(X: np.ndarray, weight: np.ndarray, mean: np.ndarray) -> tuple:
+    """Return the weighted sums of the second and fourth powers of ``x - mean``."""
+    square = np.square(X - mean)
+    return weight @ square, weight @ np.square(square)
+
+
+def _sparse_sums(X, weight: np.ndarray, mean: np.ndarray) -> tuple:
+    """Return what `_dense_sums` does for CSR, from the stored entries and the number of zeros."""
     entry_weight = np.repeat(weight, np.diff(X.indptr))
-    centre = np.broadcast_to(np.asarray(centre, dtype=np.float64), n_features)
-    stored = entry_weight * (X.data - centre[X.indices]) ** power
-    zero_weight = weight.sum() - np.bincount(X.indices, entry_weight, n_features)
+    square = np.square(X.data - mean[X.indices])
+    n_stored = np.bincount(X.indices, minlength=len(mean))
+    # Exactly zero where a column has no zeros: a rounding error would be multiplied by mean**4.
+    zero_weight = np.where(
+        n_stored < len(weight),
+        weight.sum() - np.bincount(X.indices, entry_weight, len(mean)),
+        0.0,
+    )
     # Where a column has no zeros, what rounding leaves of their weight must not meet the power of
-    # a centre that is far from zero.
-    zero_weight[np.bincount(X.indices, minlength=n_features) == X.shape[0]] = 0.0
-    return np.bincount(X.indices, stored, n_features) + zero_weight * (-centre) ** power
+    # a mean that is far from zero.
+    zero_weight[np.bincount(X.indices, minlength=len(mean)) == X.shape[0]] = 0.0
+    return tuple(
+        np.bincount(X.indices, entry_weight * of_entry, len(mean)) + zero_weight * of_zero
+        for of_entry, of_zero in ((square, mean**2), (np.square(square), mean**4))
+    )
 
 
 def _largest(X) -> np.ndarray:

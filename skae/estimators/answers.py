@@ -6,6 +6,7 @@ from numbers import Integral
 
 import numpy as np
 import scipy.sparse as sp
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -16,7 +17,7 @@ from skae.likelihoods import LIKELIHOODS, Likelihood
 from skae.samplers import SAMPLERS, Sampler
 
 
-class AnswersMixin:
+class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """The methods of a fitted autoencoder; `_model` answers, in numpy."""
 
     _model: Model
@@ -40,7 +41,8 @@ class AnswersMixin:
         codes : ndarray of shape (n_samples, n_components)
             The same for a row whichever rows stand beside it.
         """
-        return self._model.codes(self._validate_rows(X))
+        rows = self._validate_rows(X)
+        return self._model.codes(rows)
 
     def inverse_transform(self, X):
         """Return the mean of the reconstruction of each code, in the units of the training rows.
@@ -77,7 +79,8 @@ class AnswersMixin:
         rows : ndarray of shape (n_samples, n_features)
             Reconstructed rows, in the units of X.
         """
-        return self._model.decode(self._model.codes(self._validate_rows(X)))
+        rows = self._validate_rows(X)
+        return self._model.decode(self._model.codes(rows))
 
     def sample(self, n_samples=1, random_state=None):
         """Draw new rows.
@@ -111,10 +114,12 @@ class AnswersMixin:
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Higher is better. In the units of X, so that models of any size, scaling and likelihood
-            for the same columns can be compared.
+            Higher is better. In the units of X, whatever the scaling. What the class says of its
+            score decides whether models of different size can be compared by it; a density
+            (Gaussian) and a probability (Bernoulli) never can.
         """
-        return self._model.scores(self._validate_rows(X))
+        rows = self._validate_rows(X)
+        return self._model.scores(rows)
 
     def score(self, X, y=None):
         """Return the mean of `score_samples`.
@@ -140,10 +145,16 @@ class AnswersMixin:
         if sp.issparse(X) and not X.has_canonical_format:
             X = X.copy()
             X.sum_duplicates()
-        likelihood = resolve(self.likelihood, LIKELIHOODS)
+        likelihood = self._likelihood(reset)
         names = getattr(self, "feature_names_in_", None)
         check_support(X, likelihood.inside, type(likelihood).__name__, likelihood.support, names)
         return X
+
+    def _likelihood(self, reset: bool) -> Likelihood:
+        """Return the likelihood of the fit, or for a new one that of the parameters."""
+        if reset:
+            return resolve(self.likelihood, LIKELIHOODS)
+        return self.module_.observation.likelihood
 
 
 class SampledCodesMixin:

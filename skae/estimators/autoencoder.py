@@ -55,7 +55,7 @@ class AutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
     tol : float, default=1e-4
         An epoch improves when the objective falls by more than ``tol`` times its whole fall so far;
         at least 0.
-    n_iter_no_change : int, default=10
+    n_iter_no_change : int, default=20
         Epochs without improvement after which training has converged; the learning rate is then
         brought to zero over as many again.
     early_stopping : bool, default=False
@@ -64,8 +64,8 @@ class AutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
     validation_fraction : float, default=0.1
         Share of the rows that ``early_stopping`` holds out, in (0, 1).
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights of the last one instead of starting anew. Sizes and
-        scaling then stay what they are.
+        Whether `fit` goes on from the weights of the last one instead of starting anew. The
+        network, the likelihood, the scaling and the optimiser then stay what they are.
     device : str, default="auto"
         Where to train: "auto" takes CUDA, else MPS, else the CPU; or any torch device.
     callbacks : list of skorch callbacks or None, default=None
@@ -88,7 +88,8 @@ class AutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
     n_iter_ : int
         Epochs done.
     loss_curve_ : list of float
-        Objective of each epoch, in nats a row: what decides about convergence.
+        Objective of each epoch, in nats a row: what decides about convergence. It is that of the
+        scaled columns, and leaves out a penalty whose weight is being steered.
     history_ : dict of str to list of float
         Each named term of each epoch, unweighted; terms of held-out rows start with ``valid_``.
     validation_scores_ : list of float
@@ -111,7 +112,11 @@ class AutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
 
     .. math:: -\frac1n \sum_i \log p(x_i \mid g(f(x_i)))
 
-    summed over features, in nats. `score_samples` is the log-likelihood of a row given its own
+    summed over features, in nats. The value is that log-likelihood, but its gradient counts errors
+    alike in every scaled column: without a prior nothing checks the gain from columns that are
+    known almost exactly, and those of little variance would take all of the code.
+
+    `score_samples` is the log-likelihood of a row given its own
     code. It says nothing of how likely that code is, so it flatters larger codes and cannot choose
     their number: compare the score of `VAETransformer`, or a model that uses the codes.
 
@@ -147,7 +152,7 @@ class AutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         optimizer="adam",
         max_iter="auto",
         tol=1e-4,
-        n_iter_no_change=10,
+        n_iter_no_change=20,
         early_stopping=False,
         validation_fraction=0.1,
         warm_start=False,

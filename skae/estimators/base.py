@@ -12,12 +12,7 @@ from collections.abc import Callable
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -39,9 +34,7 @@ __all__ = ["SHARED_CONSTRAINTS", "BaseAutoencoder", "SampledCodesMixin"]
 _ROWS_TO_LOOK_BACK_ON = 10_000
 
 
-class BaseAutoencoder(
-    AnswersMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
+class BaseAutoencoder(AnswersMixin, BaseEstimator):
     """Base of the four transformers."""
 
     # What a final class says of its own --------------------------------------------------------
@@ -100,8 +93,8 @@ class BaseAutoencoder(
     def partial_fit(self, X, y=None, sample_weight=None):
         """Make one pass over the rows of X, at the learning rate ``learning_rate_init``.
 
-        The first call builds the network; the scaling of the columns is fixed then. Parameters are
-        those of `fit`.
+        The first call builds the network and fixes the scaling of the columns by its rows. Each
+        call is one epoch, whatever ``max_iter``; nothing is held out, and no schedule applies.
 
         Parameters
         ----------
@@ -124,18 +117,26 @@ class BaseAutoencoder(
         try:
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
             index, weight = merge_duplicates(X, weight)
-            if not resume:
+            if resume:
+                self._check_same_layout()
+            else:
                 self._build(X, index, weight)
-            try:
-                self._train(X, index, weight, one_epoch)
-            finally:
-                self._after_fit(X[self._rows_to_look_back_on(index, weight)])
+            self._train(X, index, weight, one_epoch)
         except NonFiniteLossError:
             raise  # with the last finite weights, which are worth keeping
         except Exception:
             self.__dict__ = before
             raise
         return self
+
+    def _check_same_layout(self) -> None:
+        """Raise ``ValueError`` where a parameter that shapes the network is not that of the fit."""
+        fitted, wanted = self.net_.module__layout, self._layout()
+        if fitted != wanted:
+            raise ValueError(
+                f"Training would go on from a network of {fitted}. Got parameters for {wanted} "
+                "instead. Clone the estimator, or set warm_start=False, to start anew."
+            )
 
     def _build(self, X, index, weight) -> None:
         """Make a model with its first weights."""
@@ -188,6 +189,7 @@ class BaseAutoencoder(
             )
         finally:
             self._record()
+            self._after_fit(X[self._rows_to_look_back_on(index, weight)])
         if not (ended or one_epoch or self.max_iter == "auto"):
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the objective is still "
@@ -215,7 +217,7 @@ class BaseAutoencoder(
         """Set the fitted attributes that tell how the training went."""
         history = self.net_.history
         names = [k for k in (history[-1] if history else {}) if k.startswith(("train_", "valid_"))]
-        names = [k for k in names if not k.endswith("batch_count")]
+        names = [k for k in names if not k.endswith(("batch_count", "loss_best"))]
         self.history_ = {
             name.removeprefix("train_"): [row.get(name, np.nan) for row in history]
             for name in names

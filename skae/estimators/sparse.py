@@ -78,7 +78,7 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
     tol : float, default=1e-4
         An epoch improves when the objective falls by more than ``tol`` times its whole fall so far;
         at least 0.
-    n_iter_no_change : int, default=10
+    n_iter_no_change : int, default=20
         Epochs without improvement after which training has converged; the learning rate is then
         brought to zero over as many again.
     early_stopping : bool, default=False
@@ -87,8 +87,8 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
     validation_fraction : float, default=0.1
         Share of the rows that ``early_stopping`` holds out, in (0, 1).
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights of the last one instead of starting anew. Sizes and
-        scaling then stay what they are.
+        Whether `fit` goes on from the weights of the last one instead of starting anew. The
+        network, the likelihood, the scaling and the optimiser then stay what they are.
     device : str, default="auto"
         Where to train: "auto" takes CUDA, else MPS, else the CPU; or any torch device.
     callbacks : list of skorch callbacks or None, default=None
@@ -111,7 +111,8 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
     n_iter_ : int
         Epochs done.
     loss_curve_ : list of float
-        Objective of each epoch, in nats a row: what decides about convergence.
+        Objective of each epoch, in nats a row: what decides about convergence. It is that of the
+        scaled columns, and leaves out a penalty whose weight is being steered.
     history_ : dict of str to list of float
         Each named term of each epoch, unweighted; terms of held-out rows start with ``valid_``.
     validation_scores_ : list of float
@@ -138,10 +139,11 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
 
     .. math:: -\frac1n \sum_i \log p(x_i \mid g(z_i)) + \lambda \, \Omega(z_1, \dots, z_n)
 
-    where :math:`\Omega` is given with each class of `skae.sparsity`, sees how strongly the decoder
-    answers to each unit, and :math:`\lambda` is ``sparsity_weight``. Units that no row of an epoch
-    switched on are revived: their input is drawn up to their threshold until one does (Conerly et
-    al. 2025, "Dictionary learning optimization techniques").
+    with a gradient that counts errors alike in every scaled column, as in `AutoencoderTransformer`,
+    whose score this one's is. :math:`\Omega` is given with each class of `skae.sparsity` and sees
+    how strongly the decoder answers to each unit; :math:`\lambda` is ``sparsity_weight``. Units
+    that no row of an epoch switched on are revived: their input is drawn up to their threshold
+    until one does (Conerly et al. 2025, "Dictionary learning optimization techniques").
 
     References
     ----------
@@ -192,7 +194,7 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         optimizer="adam",
         max_iter="auto",
         tol=1e-4,
-        n_iter_no_change=10,
+        n_iter_no_change=20,
         early_stopping=False,
         validation_fraction=0.1,
         warm_start=False,
@@ -274,7 +276,8 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
 
     def _watched_from(self):
         # While the weight of the penalty is being found, the reconstruction gets worse.
-        return 0.5 if self.sparsity_weight == "auto" and self.sparsity != "topk" else 0.0
+        steered = resolve(self.sparsity, SPARSITIES).penalised and self.sparsity_weight == "auto"
+        return 0.5 if steered else 0.0
 
     def _after_fit(self, X):
         super()._after_fit(X)

@@ -1,0 +1,194 @@
+"""Deviations of rows from their neighbours and from what a network expects.
+
+Everything is a sum of squared errors of single cells, so a score is a sum of shares of the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from skae._neighbours import Comparison, Neighbours
+from skae._training.duplicates import merge_duplicates
+from skae._training.scaling import Scaling, fit_scaling, summarise_columns
+
+_CELLS_PER_BLOCK = 2**22
+# Columns that a sparse row does not use are left out of its shares below this part of its score.
+_SMALLEST_SHARE = 1e-3
+# A deviation is measured against its median, but never against less than this a column, and the
+# divisor of a score is no smaller than that.
+_LEAST_USUAL, _LEAST_ROOT = 1e-4, 0.1
+
+
+class Recipe(NamedTuple):
+    """How deviations become a score."""
+
+    weights: tuple[float, float, float]  # nearest rows, their combination, network
+    n_neighbors: int
+    n_nearest: int
+    locality: float  # power of what is usual near a row; 0: the same everywhere
+
+
+class _Part(NamedTuple):
+    """Some rows beside their neighbours; U columns, all or those in use near the row."""
+
+    rows: np.ndarray  # (n,), which rows of the block
+    columns: np.ndarray | None  # (n, U), -1 for none; None: all
+    shares: np.ndarray  # (n, U), of the neighbours' deviations
+    expected: np.ndarray  # (n, U), in scaled units
+    divisor: np.ndarray  # (n,), what is usual near the row
+
+
+class Deviations:
+    """Deviations of rows, each measured against its median over the reference rows.
+
+    Parameters
+    ----------
+    X : ndarray or CSR of shape (n_distinct, n_features)
+        Distinct training rows, in random order.
+    counts : ndarray of shape (n_distinct,)
+        How often each occurs.
+    reconstruct : callable
+        Returns the network's dense reconstruction of rows.
+    recipe : Recipe
+    n_references : int
+        Most rows to compare with: the first of X.
+    """
+
+    def __init__(self, X, counts: np.ndarray, reconstruct: Callable, recipe: Recipe, n_references):
+        self.reconstruct, self.recipe = reconstruct, recipe
+        self.scaling = column_scaling(X, counts)
+        X, counts = X[:n_references], counts[:n_references]
+        self.neighbours = Neighbours(
+            scaled(X, self.scaling), counts, recipe.n_neighbors, recipe.n_nearest
+        )
+        deviations = np.stack([*self._from_neighbours(), self._from_network(X)], axis=1)
+        floor = np.array([_LEAST_USUAL * X.shape[1]] * 2 + [1e-9])
+        weights = np.array(recipe.weights)
+        usual = np.maximum(np.median(deviations, axis=0), floor)
+        self.unit = weights / weights.sum() / usual
+        self.root = np.sqrt(deviations @ self.unit)
+
+    def scores(self, X) -> np.ndarray:
+        """Return the score of each row; high is normal."""
+        return np.concatenate([self._block_scores(X[block]) for block in _blocks(X)])
+
+    def shares(self, X) -> tuple:
+        """Return the shares of the features (CSR for CSR), and what was left out of each row."""
+        found = [self._block_shares(X[block]) for block in _blocks(X)]
+        rest = np.concatenate([left_out for _, left_out in found])
+        shares = [share for share, _ in found]
+        if not sp.issparse(X):
+            return np.concatenate(shares), rest
+        kind = sp.csr_array if isinstance(X, sp.sparray) else sp.csr_matrix
+        return kind(sp.vstack(shares, format="csr")), rest
+
+    def one(self, X) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is expected of one row, in the units of X, and all its shares."""
+        (part,) = self._parts(X)
+        near = np.zeros(X.shape[1] + 1)
+        near[_columns(part, X.shape[1])[0]] = part.expected[0]
+        network = np.asarray(self.reconstruct(X))[0]
+        return (self.scaling.undo(near[:-1]) + network) / 2, self._dense_shares(X)[0]
+
+    # What is usual --------------------------------------------------------------------------------
+
+    def _from_neighbours(self) -> np.ndarray:
+        """Return the two deviations of the reference rows from the others."""
+        result = np.empty((2, self.neighbours.rows.shape[0]))
+        for c in self.neighbours.compare(self.neighbours.rows):
+            result[:, c.rows] = c.nearest.sum(axis=1), c.local.sum(axis=1)
+        return result
+
+    def _from_network(self, X) -> np.ndarray:
+        """Fix the mean squared error of each column; return the deviations of the rows."""
+        total = np.sum([self._squared_errors(X[block]).sum(axis=0) for block in _blocks(X)], axis=0)
+        mean = total / X.shape[0]
+        self.mean_error = mean + 1e-4 * mean.mean() + np.finfo(float).tiny
+        return np.concatenate([self._network_part(X[block]).sum(axis=1) for block in _blocks(X)])
+
+    # A block of rows ------------------------------------------------------------------------------
+
+    def _block_scores(self, X) -> np.ndarray:
+        scores = self._network_part(X).sum(axis=1) * -self.unit[2]
+        for part in self._parts(X):
+            scores[part.rows] -= part.shares.sum(axis=1)
+            scores[part.rows] /= part.divisor
+        return scores
+
+    def _block_shares(self, X):
+        shares = self._dense_shares(X)
+        if not sp.issparse(X):
+            return shares, np.zeros(len(shares))
+        total = shares.sum(axis=1)
+        kept = shares < _SMALLEST_SHARE * total[:, None]
+        kept[np.repeat(np.arange(len(shares)), np.diff(X.indptr)), X.indices] = True
+        sparse = sp.csr_array(np.where(kept, shares, 0.0))
+        return sparse, total - sparse.sum(axis=1)
+
+    def _dense_shares(self, X) -> np.ndarray:
+        shares = np.zeros((X.shape[0], X.shape[1] + 1))  # the last column takes the fill
+        shares[:, :-1] = self._network_part(X) * -self.unit[2]
+        for part in self._parts(X):
+            shares[part.rows[:, None], _columns(part, X.shape[1])] -= part.shares
+            shares[part.rows] /= part.divisor[:, None]
+        return shares[:, :-1]
+
+    def _parts(self, X) -> Iterator[_Part]:
+        for c in self.neighbours.compare(scaled(X, self.scaling)):
+            shares = c.nearest * self.unit[0] + c.local * self.unit[1]
+            yield _Part(c.rows, c.columns, shares, c.expected, self._divisor(c))
+
+    def _divisor(self, c: Comparison) -> np.ndarray:
+        root = np.maximum(self.root[c.neighbours].mean(axis=1), _LEAST_ROOT)
+        return root**self.recipe.locality
+
+    def _network_part(self, X) -> np.ndarray:
+        return self._squared_errors(X) / self.mean_error
+
+    def _squared_errors(self, X) -> np.ndarray:
+        """Return the squared error of the network in every cell, in scaled units."""
+        rows = X.toarray() if sp.issparse(X) else X
+        error = np.asarray(self.reconstruct(X), dtype=np.float64) - rows
+        return (error / self.scaling.scale) ** 2
+
+
+def distinct_rows(X, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return distinct rows among these, in the order of their hash, and how often each occurs."""
+    rows, weight = merge_duplicates(X[index], None)
+    each = len(index) / len(rows)
+    counts = np.full(len(rows), each) if weight is None else weight * each
+    return index[rows], np.rint(counts)
+
+
+def column_scaling(X, counts: np.ndarray) -> Scaling:
+    """Return the units in which columns are compared."""
+    sparse = sp.issparse(X)
+    columns = summarise_columns(X, np.arange(X.shape[0]), counts)
+    scaling = fit_scaling("fourth_moment" if sparse else "standard", columns, sparse)
+    return scaling or Scaling(None, np.ones(X.shape[1]))
+
+
+def scaled(X, scaling: Scaling):
+    """Return rows in scaled units and double precision, CSR staying CSR."""
+    if not sp.issparse(X):
+        return scaling.apply(X.astype(np.float64, copy=False))
+    data = X.data / scaling.scale[X.indices]
+    return sp.csr_array((data, X.indices, X.indptr), shape=X.shape)
+
+
+def _columns(part: _Part, n_features: int) -> np.ndarray:
+    """Return the column of each cell of a part; the fill goes to one after the last."""
+    if part.columns is None:
+        return np.broadcast_to(np.arange(n_features), part.shares.shape)
+    return np.where(part.columns < 0, n_features, part.columns)
+
+
+def _blocks(X) -> Iterator[slice]:
+    """Yield slices of rows that may be made dense."""
+    step = max(1, _CELLS_PER_BLOCK // X.shape[1])
+    for start in range(0, X.shape[0], step):
+        yield slice(start, start + step)

@@ -1,0 +1,585 @@
+"""Does each part of a training do its one thing? Module, objective, optimiser, callbacks."""
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from skorch.history import History
+from torch import nn
+
+from skae._training.batches import Batch
+from skae._training.bottlenecks import Bottleneck, Term
+from skae._training.callbacks import Course, FiniteGuard, FitProgress, SoftThreshold
+from skae._training.module import AutoencoderModule, Observation, Output
+from skae._training.objective import Objective
+from skae._training.optimizers import OPTIMIZERS, make_optimizer
+from skae._training.scaling import Scaling
+from skae._training.threads import threads_for
+from skae._training.trainer import choose_batch_size, choose_device, choose_n_epochs
+from skae.exceptions import NonFiniteLossError, SkaeError
+from skae.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
+from skae.networks import MLP, CustomNetwork, Layout
+from skae.noise import Masking
+from skae.schedules import Constant, Cosine
+from tests.helpers import LIKELIHOOD_VARIANTS, generator, normal
+
+N_FEATURES, N_COMPONENTS = 5, 2
+MEAN, VARIANCE = np.linspace(0.2, 0.8, N_FEATURES), np.linspace(0.5, 2.0, N_FEATURES)
+
+# The module.
+
+
+def make_module(likelihood=None, network=None, hidden=(4,), seed=0, **kwargs):
+    return AutoencoderModule(
+        network or MLP(),
+        likelihood or Gaussian(),
+        Bottleneck,
+        Layout(N_FEATURES, N_COMPONENTS, hidden, "relu"),
+        MEAN,
+        VARIANCE,
+        seed=seed,
+        **kwargs,
+    )
+
+
+def forward(module, x, seed=0):
+    return module(Batch(x), generator(seed))
+
+
+class Recorder(nn.Linear):
+    """A linear layer that remembers what it was given."""
+
+    def forward(self, x):
+        self.seen = x.detach().clone()
+        return super().forward(x)
+
+
+@pytest.fixture
+def recording():
+    """A network whose encoder remembers its input."""
+    return CustomNetwork(Recorder(N_FEATURES, N_COMPONENTS), nn.Linear(N_COMPONENTS, N_FEATURES))
+
+
+def test_noise_is_put_on_the_input_of_training_and_never_on_the_target(recording):
+    module, x = make_module(network=recording, noise=Masking(), noise_level=1.0), 1 + normal(6, 5)
+    x = x.float()
+    trained = forward(module.train(), x)
+    assert not module.encoder.seen.any()
+    # The likelihood is that of the clean rows, given the code of rows that are all masked.
+    raw = module.decoder(module.encoder(torch.zeros_like(x)))
+    expected = module.observation.log_likelihood(x, raw)
+    torch.testing.assert_close(trained.log_likelihood, expected)
+    forward(module.eval(), x)
+    assert torch.equal(module.encoder.seen, x)
+
+
+def test_noise_has_its_level_and_the_generator_of_the_step(recording):
+    module = make_module(network=recording, noise=Masking(), noise_level=0.3).train()
+    x, seen = torch.ones(400, N_FEATURES), []
+    for seed in (0, 0, 1):
+        forward(module, x, seed)
+        seen.append(module.encoder.seen)
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+    assert float(seen[0].mean()) == pytest.approx(0.7, abs=0.05)
+
+
+@pytest.mark.parametrize("shift", [None, np.linspace(1.0, 2.0, N_FEATURES)])
+def test_scaling_of_the_encoder_is_for_its_input_alone(recording, shift):
+    scaled = Scaling(shift, np.linspace(0.5, 3.0, N_FEATURES))
+    module = make_module(Bernoulli(), recording, encoder_scaling=scaled).eval()
+    x = (normal(6, 5) > 0).float()
+    output = forward(module, x)
+    np.testing.assert_allclose(module.encoder.seen, scaled.apply(x.numpy()), rtol=1e-5, atol=1e-6)
+    raw = module.decoder(module.code(x))
+    expected = module.observation.log_likelihood(x, raw)
+    torch.testing.assert_close(output.log_likelihood, expected)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
+def test_decoder_laws_an_empty_code_gives_the_column_means_before_training(likelihood):
+    module = make_module(likelihood, hidden=())
+    found = module.mean(torch.zeros(1, N_COMPONENTS)).detach()
+    np.testing.assert_allclose(found[0], MEAN, rtol=1e-4)
+
+
+def test_decoder_without_a_fitting_layer_is_left_as_it_is():
+    plain = nn.Sequential(nn.Linear(N_COMPONENTS, N_FEATURES, bias=False))
+    network = CustomNetwork(nn.Linear(N_FEATURES, N_COMPONENTS), plain)
+    module = make_module(network=network)
+    assert torch.equal(module.decoder[0].weight, plain[0].weight)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
+def test_observation_laws_rows_are_sums_over_features_at_the_free_parameters(likelihood):
+    observation = Observation(likelihood, MEAN, VARIANCE)
+    start = likelihood.free_parameters(torch.tensor(MEAN).float(), torch.tensor(VARIANCE).float())
+    assert set(observation.free) == set(start)
+    assert all(parameter.requires_grad for parameter in observation.parameters())
+    raw = normal(4, likelihood.n_outputs * N_FEATURES).float()
+    x = observation.sample(raw, generator())
+    expected = likelihood.log_prob(x, raw, **start).sum(dim=1)
+    torch.testing.assert_close(observation.log_likelihood(x, raw), expected)
+    torch.testing.assert_close(observation.mean(raw), likelihood.mean(raw, **start))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
+def test_observation_laws_even_errors_change_the_gradient_of_raw_alone(likelihood):
+    gradients = []
+    for even in (False, True):
+        observation = Observation(likelihood, MEAN, VARIANCE)
+        raw = normal(4, likelihood.n_outputs * N_FEATURES).float().requires_grad_()
+        x = torch.zeros(4, N_FEATURES)
+        value = observation.log_likelihood(x, raw, even=even)
+        value.sum().backward()
+        gradients.append((value.detach(), raw.grad, [p.grad for p in observation.parameters()]))
+    (value, raw_grad, free_grad), (even_value, even_raw_grad, even_free_grad) = gradients
+    scale = likelihood.gradient_scale(**observation.free)
+    torch.testing.assert_close(even_value, value)
+    torch.testing.assert_close(even_free_grad, free_grad)
+    torch.testing.assert_close(even_raw_grad, raw_grad if scale is None else raw_grad * scale)
+
+
+def test_weights_of_the_module_are_those_of_the_seed():
+    first, again, other = (
+        torch.cat([p.ravel() for p in make_module(seed=seed).encoder.parameters()])
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_encoder_has_as_many_outputs_as_the_bottleneck_takes():
+    class Wide(Bottleneck):
+        n_inputs = 7
+
+    module = AutoencoderModule(
+        MLP(), Gaussian(), Wide, Layout(N_FEATURES, N_COMPONENTS, (), "relu"), MEAN, VARIANCE
+    )
+    assert module.encoder(torch.zeros(1, N_FEATURES)).shape == (1, 7)
+
+
+def test_bottleneck_sets_the_start_of_the_encoder():
+    class Zero(Bottleneck):
+        def start(self, encoder):
+            for parameter in encoder.parameters():
+                nn.init.zeros_(parameter)
+
+    layout = Layout(N_FEATURES, N_COMPONENTS, (), "relu")
+    module = AutoencoderModule(MLP(), Gaussian(), Zero, layout, MEAN, VARIANCE)
+    assert not module.code(torch.ones(1, N_FEATURES)).any()
+
+
+# The objective.
+
+
+def loss_of(log_likelihood, weight=None, **terms):
+    log_likelihood = torch.as_tensor(log_likelihood)
+    return Objective()(Output(log_likelihood, terms), Batch(torch.zeros(3, 1), weight))
+
+
+def test_loss_is_minus_the_mean_log_likelihood_plus_the_weighted_terms():
+    kl, penalty = Term(torch.tensor(4.0), 0.5, 2.0), Term(torch.tensor(3.0), 10.0, 0.0)
+    loss = loss_of([-1.0, -2.0, -6.0], kl=kl, penalty=penalty)
+    assert float(loss.total) == 3.0 + 0.5 * 4.0 + 10.0 * 3.0
+    assert {name: float(value) for name, value in loss.terms.items()} == {
+        "reconstruction": 3.0,
+        "kl": 4.0,
+        "penalty": 3.0,
+    }
+    assert loss.final_weights == {"reconstruction": 1.0, "kl": 2.0, "penalty": 0.0}
+
+
+def test_weight_of_two_is_the_row_twice_in_the_loss():
+    twice = loss_of([-1.0, -1.0, -5.0]).total
+    weighted = loss_of([-1.0, -5.0], torch.tensor([2.0, 1.0]) / 1.5).total
+    torch.testing.assert_close(weighted, twice)
+
+
+# The optimiser.
+
+
+def groups_of(optimizer, module):
+    """Return the parameter groups, as names."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return [
+        ({names[id(parameter)] for parameter in group["params"]}, group)
+        for group in optimizer.param_groups
+    ]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer_laws_decay_is_for_matrices_alone_and_nothing_is_left_out(name):
+    module = make_module()
+    groups = groups_of(make_optimizer(name, module, 0.1, weight_decay=0.5), module)
+    decayed = set.union(*(names for names, group in groups if group["weight_decay"] == 0.5))
+    rest = [names for names, group in groups if group["weight_decay"] == 0.0]
+    every = dict(module.named_parameters())
+    assert decayed == {name for name in every if name.endswith("weight")}
+    assert sorted([*decayed, *(name for names in rest for name in names)]) == sorted(every)
+    for _, group in groups:
+        assert group["initial_lr"] == group["lr"]
+        assert group["fused"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer_laws_decay_shrinks_matrices_where_there_is_no_gradient(name):
+    module = make_module()
+    before = copy.deepcopy(dict(module.named_parameters()))
+    optimizer = make_optimizer(name, module, 0.1, weight_decay=0.5)
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for key, parameter in module.named_parameters():
+        if key.endswith("weight"):
+            assert parameter.norm() < before[key].norm()
+        else:
+            assert torch.equal(parameter, before[key])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer_laws_a_step_goes_down_the_gradient(name):
+    module = make_module()
+    before = copy.deepcopy(dict(module.named_parameters()))
+    optimizer = make_optimizer(name, module, 0.01, weight_decay=0.0)
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert all((p < before[key]).all() for key, p in module.named_parameters())
+
+
+def test_free_parameters_of_the_likelihood_are_faster_than_weights():
+    module = make_module()
+    groups = groups_of(make_optimizer("adam", module, 0.1, 0.0), module)
+    rates = {name: group["lr"] for names, group in groups for name in names}
+    assert rates.pop("observation.free.log_variance") > 0.1
+    assert set(rates.values()) == {0.1}
+
+
+def test_sgd_has_nesterov_momentum():
+    (group, *_) = make_optimizer("sgd", make_module(), 0.1, 0.0).param_groups
+    assert group["nesterov"]
+    assert group["momentum"] == 0.9
+
+
+def test_optimizer_of_the_user_gets_the_groups():
+    module = make_module(Bernoulli())
+    optimizer = make_optimizer(torch.optim.RMSprop, module, 0.1, 0.2)
+    assert isinstance(optimizer, torch.optim.RMSprop)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2, 0.0]
+
+
+# What "auto" stands for.
+
+
+def test_automatic_batches_and_epochs():
+    assert choose_batch_size("auto", 10_000) == 128
+    assert choose_batch_size("auto", 7) == choose_batch_size(50, 7) == 7
+    assert choose_batch_size(3, 7) == 3
+    assert choose_n_epochs(12, 10**6, "auto") == 12
+    few, middle, many = (choose_n_epochs("auto", n, "auto") for n in (10, 128 * 400, 10**7))
+    assert (few, middle, many) == (200, 50, 10)
+    assert choose_n_epochs("auto", 4000, 10) == 50
+
+
+def test_device_that_is_named_is_taken():
+    assert choose_device("cpu") == "cpu"
+    assert choose_device("auto") in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize(("n_rows", "expected"), [(1, 1), (10**7, 2)])
+def test_small_work_has_one_thread_and_the_number_is_put_back(n_rows, expected):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError), threads_for(make_module(), n_rows):
+            assert torch.get_num_threads() == expected
+            raise KeyError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+# Callbacks, on a net that does nothing by itself.
+
+
+class Told(nn.Module):
+    """A bottleneck that remembers what it was told."""
+
+    def __init__(self):
+        super().__init__()
+        self.n_steps, self.progress = None, []
+
+    def begin(self, n_steps):
+        self.n_steps = n_steps
+
+    def at(self, progress):
+        self.progress.append((progress, self.training))
+
+
+def idle_net(rate=0.1):
+    module = nn.Sequential(nn.Linear(2, 2))
+    module.bottleneck = Told()
+    optimizer = torch.optim.SGD(module.parameters(), lr=rate)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = rate
+    return SimpleNamespace(module_=module, optimizer_=optimizer, history=History(), lr=rate)
+
+
+def make_course(n_epochs=50, **changes):
+    settings = {
+        "schedule": Constant(),
+        "n_epochs": n_epochs,
+        "n_batches": 2,
+        "monitor": "train_objective",
+        "tol": 0.0,
+        "n_iter_no_change": 3,
+        "start": 0.0,
+        "keep_best": False,
+    }
+    return Course(**{**settings, **changes})
+
+
+def run(course, objective, net=None, each_epoch=lambda net, epoch: None):
+    """Run a course on values of its objective, one an epoch; return the rate of every step."""
+    net, rates = net or idle_net(), []
+    course.on_train_begin(net)
+    try:
+        for epoch, value in zip(range(course.n_epochs), objective, strict=False):
+            net.history.new_epoch()
+            course.on_epoch_begin(net)
+            for _ in range(course.n_batches):
+                course.on_batch_begin(net, training=True)
+                rates.append(net.optimizer_.param_groups[0]["lr"])
+                course.on_batch_begin(net, training=False)
+            net.history.record(course.monitor, value)
+            each_epoch(net, epoch + 1)
+            course.on_epoch_end(net)
+    except KeyboardInterrupt:
+        pass
+    course.on_train_end(net)
+    return rates
+
+
+def falling(n_epochs, share=0.5):
+    return [100.0 * share**epoch for epoch in range(n_epochs)]
+
+
+def test_course_goes_on_while_the_objective_falls():
+    course = make_course(20)
+    assert run(course, falling(20)) == [0.1] * 40
+    assert (course.epoch, course.converged_at) == (20, None)
+
+
+def test_course_cools_down_on_a_plateau_and_stops():
+    course = make_course()
+    rates = run(course, [5.0] * 50)
+    # The first epoch improves on nothing; three more without improvement are a plateau.
+    assert course.converged_at == 4
+    cooling = np.linspace(1, 0, 6, endpoint=False)  # three epochs of two steps
+    np.testing.assert_allclose(rates, 0.1 * np.array([1.0] * 8 + cooling.tolist()))
+    assert course.epoch == 7
+
+
+def test_cooling_is_not_taken_back_when_the_objective_falls_again():
+    course = make_course()
+    run(course, [5.0] * 5 + falling(45))
+    assert course.epoch == 7
+
+
+def test_an_improvement_starts_the_waiting_anew():
+    course = make_course()
+    run(course, [5.0, 5.0, 5.0, 4.0, 4.0, 4.0, 4.0] + [4.0] * 20)
+    assert course.converged_at == 7
+
+
+@pytest.mark.parametrize(("tol", "converged_at"), [(0.05, None), (0.2, 5)])
+def test_tol_is_a_share_of_the_fall_so_far(tol, converged_at):
+    # After a fall of 100, each epoch improves by 10: a tenth of it.
+    course = make_course(6, tol=tol)
+    run(course, [200.0, 100.0, 90.0, 80.0, 70.0, 60.0])
+    assert course.converged_at == converged_at
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1e-4, 0.0), (1.0, 1e3), (1e5, -1e6)])
+def test_course_depends_neither_on_the_unit_nor_on_the_zero_of_the_objective(factor, shift):
+    values = np.array(falling(50, 0.8))
+    plain, other = make_course(tol=1e-2), make_course(tol=1e-2)
+    run(plain, values)
+    run(other, factor * values + shift)
+    assert plain.converged_at == other.converged_at
+    assert 10 < plain.converged_at < 40
+
+
+def test_objective_is_not_looked_at_before_the_start():
+    course = make_course(20, start=0.5)
+    run(course, [5.0] * 20)
+    # Epoch 11 is the first that is looked at.
+    assert course.converged_at == 14
+
+
+def test_rate_follows_the_schedule_step_by_step():
+    course = make_course(5, schedule=Cosine(warmup=0.2))
+    expected = [0.1 * Cosine(warmup=0.2)(step / 10) for step in range(10)]
+    np.testing.assert_allclose(run(course, falling(5)), expected, atol=1e-12)
+
+
+def test_schedule_and_cooling_are_multiplied():
+    rates = run(make_course(20, schedule=Cosine(warmup=0.0)), [5.0] * 20)
+    factors = np.array([Cosine(warmup=0.0)(step / 40) for step in range(14)])
+    factors[8:] *= np.linspace(1, 0, 6, endpoint=False)
+    np.testing.assert_allclose(rates, 0.1 * factors)
+
+
+def test_rate_is_back_at_the_start_when_a_training_is_over():
+    net = idle_net()
+    for schedule in (Cosine(), Constant()):  # cooled by the schedule, cooled on a plateau
+        run(make_course(schedule=schedule), [5.0] * 50, net)
+        assert run(make_course(1), [1.0], net) == [0.1, 0.1]
+
+
+def test_rate_that_a_scheduler_has_set_is_left_alone():
+    net = idle_net()
+    net.optimizer_.param_groups[0]["lr"] = 0.03
+    assert run(make_course(3), falling(3), net) == [0.03] * 6
+
+
+@pytest.mark.parametrize(("keep_best", "expected"), [(True, 3.0), (False, 6.0)])
+def test_best_weights_are_those_at_the_lowest_objective(keep_best, expected):
+    def number_the_weights(net, epoch):
+        nn.init.constant_(net.module_[0].weight, float(epoch))
+
+    net = idle_net()
+    course = make_course(6, monitor="valid_objective", keep_best=keep_best)
+    run(course, [5.0, 4.0, 3.0, 6.0, 7.0, 8.0], net, number_the_weights)
+    assert (net.module_[0].weight == expected).all()
+    assert course.best_state is None
+
+
+def test_bottleneck_is_told_how_far_the_training_is():
+    net = idle_net()
+    net.module_.eval()
+    run(make_course(4), falling(4), net)
+    told = net.module_.bottleneck
+    assert told.n_steps == 8
+    assert told.progress == [(0.0, True), (0.25, True), (0.5, True), (0.75, True)]
+
+
+# The guard.
+
+
+def end_epoch(guard, net, loss):
+    net.history.new_epoch()
+    net.history.record("train_loss", loss)
+    guard.on_epoch_end(net)
+
+
+def set_weights(net, value):
+    nn.init.constant_(net.module_[0].weight, value)
+
+
+@pytest.mark.parametrize(
+    ("loss", "weight"), [(np.nan, 9.0), (np.inf, 9.0), (1.0, np.nan), (1.0, -np.inf)]
+)
+def test_guard_restores_the_last_finite_weights_and_names_epoch_and_remedy(loss, weight):
+    net, guard = idle_net(rate=0.25), FiniteGuard()
+    guard.on_train_begin(net)
+    for value in (1.0, 2.0):
+        set_weights(net, value)
+        end_epoch(guard, net, 1.0)
+    set_weights(net, weight)
+    with pytest.raises(NonFiniteLossError) as error:
+        end_epoch(guard, net, loss)
+    assert (net.module_[0].weight == 2.0).all()
+    for words in ("in epoch 3", f"loss {loss!r}", "learning_rate_init is 0.25", "input_scaling"):
+        assert words in str(error.value)
+
+
+def test_guard_restores_the_first_weights_where_the_first_epoch_fails():
+    net, guard = idle_net(), FiniteGuard()
+    set_weights(net, 5.0)
+    guard.on_train_begin(net)
+    set_weights(net, np.nan)
+    with pytest.raises(NonFiniteLossError, match="in epoch 1"):
+        end_epoch(guard, net, np.nan)
+    assert (net.module_[0].weight == 5.0).all()
+
+
+def test_guard_looks_at_buffers_and_free_parameters():
+    net, guard = idle_net(), FiniteGuard()
+    net.module_.register_buffer("scale", torch.ones(2))
+    guard.on_train_begin(net)
+    net.module_.scale[1] = torch.inf
+    with pytest.raises(NonFiniteLossError):
+        end_epoch(guard, net, 1.0)
+    assert net.module_.scale.tolist() == [1.0, 1.0]
+
+
+def test_guard_lets_a_finite_training_pass_and_keeps_nothing():
+    net, guard = idle_net(), FiniteGuard()
+    guard.on_train_begin(net)
+    set_weights(net, 3.0)
+    end_epoch(guard, net, -1e6)
+    guard.on_train_end(net)
+    assert (net.module_[0].weight == 3.0).all()
+    assert guard.kept is None
+
+
+def test_error_of_the_guard_can_be_caught_by_its_standard_class():
+    assert issubclass(NonFiniteLossError, (SkaeError, FloatingPointError))
+
+
+# The soft threshold.
+
+
+def test_soft_threshold_gives_exact_zeros_and_shrinks_the_rest():
+    net = idle_net(rate=0.1)
+    layer = net.module_[0]
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.05, -0.05], [0.5, -0.5]]))
+        layer.bias.fill_(0.05)
+    callback = SoftThreshold(amount=2.0)  # times the rate: 0.2
+    callback.on_batch_end(net, training=False)
+    assert layer.weight.all()
+    callback.on_batch_end(net, training=True)
+    assert layer.weight[0].tolist() == [0.0, 0.0]
+    torch.testing.assert_close(layer.weight[1], torch.tensor([0.3, -0.3]))
+    torch.testing.assert_close(layer.bias, torch.full((2,), 0.05))
+
+
+def test_soft_threshold_follows_the_rate_of_the_step():
+    net = idle_net(rate=0.1)
+    set_weights(net, 1.0)
+    net.optimizer_.param_groups[0]["lr"] = 0.01
+    SoftThreshold(amount=2.0).on_batch_end(net, training=True)
+    torch.testing.assert_close(net.module_[0].weight, torch.full((2, 2), 0.98))
+
+
+# The progress bar.
+
+
+def test_progress_bar_counts_training_batches_and_closes(capsys):
+    net, bar = idle_net(), FitProgress(n_batches=6, description="Fitting", delay=0.0)
+    bar.on_train_begin(net)
+    for training in (True, True, False):
+        bar.on_batch_end(net, training=training)
+    assert (bar.bar.n, bar.bar.total) == (2, 6)
+    net.history.new_epoch()
+    net.history.record("train_loss", 12.345)
+    bar.on_epoch_end(net)
+    assert "12.3" in bar.bar.postfix
+    bar.on_train_end(net)
+    assert bar.bar is None
+    assert "Fitting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_likelihood_laws_a_training_step_gives_every_parameter_a_gradient(name):
+    module = make_module(LIKELIHOODS[name](), hidden=()).train()
+    x = module.observation.sample(normal(20, module.decoder[-1].out_features).float(), generator())
+    (-forward(module, x).log_likelihood.mean()).backward()
+    for parameter in module.parameters():
+        assert parameter.grad.any()
+        assert torch.isfinite(parameter.grad).all()

@@ -1,0 +1,751 @@
+"""Do the four estimators keep what the documentation promises to users of scikit-learn?"""
+
+import ast
+import inspect
+import pickle
+import re
+import time
+import tracemalloc
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import sklearn
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    GradientNormClipping,
+    LRScheduler,
+)
+from torch import nn
+
+from skae import AutoencoderTransformer, SparseAutoencoderTransformer, VAETransformer
+from skae.exceptions import PosteriorCollapseWarning
+from skae.likelihoods import Gaussian
+from skae.networks import CustomNetwork
+from tests.helpers import (
+    ESTIMATORS,
+    QUICK,
+    SPARSE_FORMATS,
+    counts,
+    low_rank,
+    one_hot,
+    weights_of,
+)
+
+# Short fits say so; where that matters, the test looks for it.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
+X = low_rank()
+
+
+@pytest.fixture(scope="module", params=ESTIMATORS, ids=lambda kind: kind.__name__)
+def fitted(request):
+    """One quickly fitted estimator of each kind, which tests must leave as it is."""
+    return request.param(**QUICK).fit(X)
+
+
+# Parameters and their documentation.
+
+
+def parameters(Estimator):
+    signature = inspect.signature(Estimator.__init__).parameters
+    return {name: one.default for name, one in signature.items() if name != "self"}
+
+
+def documented(Estimator, section):
+    """Entries of a numpydoc section: name -> (type, text)."""
+    text = inspect.getdoc(Estimator)
+    body = re.search(rf"^{section}\n-+\n(.*?)(?=\n\n\S+( \S+)?\n---)", text, re.M | re.S).group(1)
+    entries = re.findall(r"^(\w+) : (.*)\n((?:(?: .*)?\n?)*)", body + "\n", re.M)
+    return {name: (kind, inspect.cleandoc(words)) for name, kind, words in entries}
+
+
+SHARED = [
+    name
+    for name in parameters(AutoencoderTransformer)
+    if all(name in parameters(Estimator) for Estimator in ESTIMATORS)
+]
+
+
+def test_most_parameters_are_shared():
+    promised = """n_components hidden_layer_sizes activation network likelihood input_scaling alpha
+    batch_size learning_rate_init optimizer max_iter tol n_iter_no_change early_stopping
+    validation_fraction warm_start device callbacks verbose random_state"""
+    assert set(promised.split()) <= set(SHARED)
+
+
+@every_estimator
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_parameters_are_the_same_everywhere(Estimator, name):
+    assert parameters(Estimator)[name] == parameters(AutoencoderTransformer)[name]
+    text, constraint = documented(Estimator, "Parameters"), Estimator._parameter_constraints
+    assert text[name] == documented(AutoencoderTransformer, "Parameters")[name]
+    assert str(constraint[name]) == str(AutoencoderTransformer._parameter_constraints[name])
+
+
+@every_estimator
+def test_shared_parameters_have_the_same_order(Estimator):
+    assert [name for name in parameters(Estimator) if name in SHARED] == SHARED
+
+
+@every_estimator
+def test_every_parameter_is_documented_in_order_with_its_default(Estimator):
+    entries, defaults = documented(Estimator, "Parameters"), parameters(Estimator)
+    assert list(entries) == list(defaults)
+    for name, (kind, text) in entries.items():
+        stated = re.search(r"default=(.+)$", kind).group(1)
+        assert ast.literal_eval(stated) == defaults[name], name
+        assert text.endswith("."), name
+
+
+@every_estimator
+def test_every_parameter_has_a_constraint(Estimator):
+    assert set(Estimator._parameter_constraints) == set(parameters(Estimator))
+
+
+# Attributes.
+
+
+def public_attributes(estimator):
+    names = (name for name in dir(estimator) if name.endswith("_") and not name.startswith("_"))
+    return {name for name in names if hasattr(estimator, name)}
+
+
+@every_estimator
+def test_nothing_ends_in_an_underscore_before_fit(Estimator):
+    estimator = Estimator()
+    assert public_attributes(estimator) == set()
+    assert set(vars(estimator)) == set(parameters(Estimator))
+
+
+def test_fitted_attributes_are_those_that_are_documented(fitted):
+    of_names = {"feature_names_in_"}  # of a DataFrame only
+    assert public_attributes(fitted) | of_names == set(documented(type(fitted), "Attributes"))
+    public = {name for name in vars(fitted) if not name.startswith("_")}
+    assert public - set(parameters(type(fitted))) <= public_attributes(fitted)
+
+
+def test_fitted_attributes_have_their_values(fitted):
+    assert fitted.n_features_in_ == 10
+    assert fitted.n_components_ == 3
+    assert fitted.n_iter_ == 5
+    assert isinstance(fitted.module_, nn.Module)
+    assert fitted.module_ is fitted.net_.module_
+    assert len(fitted.loss_curve_) == 5
+    assert fitted.validation_scores_ == []
+
+
+def test_history_has_the_named_terms(fitted):
+    own = {
+        "SparseAutoencoderTransformer": {"sparsity", "revival"},
+        "VAETransformer": {"kl"},
+    }
+    terms = {"loss", "objective", "reconstruction"} | own.get(type(fitted).__name__, set())
+    assert set(fitted.history_) == terms
+    for values in fitted.history_.values():
+        assert len(values) == fitted.n_iter_
+        assert np.isfinite(values).all()
+    assert fitted.loss_curve_ == fitted.history_["objective"]
+
+
+def test_objective_of_a_vae_is_reconstruction_plus_beta_kl():
+    vae = VAETransformer(beta=3.0, **QUICK).fit(X)
+    terms = {name: np.array(values) for name, values in vae.history_.items()}
+    np.testing.assert_allclose(terms["objective"], terms["reconstruction"] + 3.0 * terms["kl"])
+
+
+@every_estimator
+def test_early_stopping_records_held_out_terms_and_scores(Estimator):
+    estimator = Estimator(**QUICK, early_stopping=True).fit(X)
+    assert {"valid_loss", "valid_objective", "valid_reconstruction"} <= set(estimator.history_)
+    assert len(estimator.validation_scores_) == estimator.n_iter_
+    np.testing.assert_array_equal(
+        estimator.validation_scores_, np.negative(estimator.history_["valid_objective"])
+    )
+
+
+def test_early_stopping_ends_a_fit_that_only_learns_noise_by_heart():
+    noise = np.random.RandomState(0).normal(size=(60, 12))
+    settings = {"n_components": 4, "hidden_layer_sizes": (64,), "learning_rate_init": 5e-3}
+    settings |= {"max_iter": 200, "n_iter_no_change": 5, "random_state": 0}
+    free = AutoencoderTransformer(**settings).fit(noise)
+    stopped = AutoencoderTransformer(early_stopping=True, **settings).fit(noise)
+    assert stopped.n_iter_ < 0.5 * free.n_iter_
+    assert np.argmax(stopped.validation_scores_) < stopped.n_iter_ - 5
+
+
+# Methods.
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_estimator
+def test_answers_have_their_shapes_and_the_precision_of_x(Estimator, dtype):
+    rows = X.astype(dtype)
+    estimator = Estimator(**QUICK)
+    codes = estimator.fit_transform(rows)
+    assert (codes.shape, codes.dtype) == ((200, 3), dtype)
+    for answer in (estimator.inverse_transform(codes), estimator.reconstruct(rows)):
+        assert (answer.shape, answer.dtype) == ((200, 10), dtype)
+    scores = estimator.score_samples(rows)
+    assert (scores.shape, scores.dtype) == ((200,), np.float64)
+    assert isinstance(estimator.score(rows), float)
+
+
+@every_estimator
+def test_integers_lists_and_frames_are_rows_too(Estimator):
+    rows = np.arange(24).reshape(8, 3)
+    expected = Estimator(**QUICK).fit_transform(rows.astype(float))
+    for given in (rows, rows.tolist(), pd.DataFrame(rows)):
+        np.testing.assert_array_equal(Estimator(**QUICK).fit_transform(given), expected)
+
+
+def test_precision_of_x_does_not_change_the_model():
+    rows = X.astype(np.float32)
+    single = VAETransformer(**QUICK).fit(rows)
+    double = VAETransformer(**QUICK).fit(rows.astype(np.float64))
+    np.testing.assert_array_equal(weights_of(single), weights_of(double))
+
+
+def test_score_is_the_mean_of_score_samples(fitted):
+    assert fitted.score(X) == fitted.score_samples(X).mean()
+
+
+def test_reconstruct_is_inverse_transform_of_transform(fitted):
+    codes = fitted.transform(X)
+    np.testing.assert_array_equal(fitted.reconstruct(X), fitted.inverse_transform(codes))
+
+
+@every_estimator
+def test_fit_transform_is_fit_and_transform(Estimator):
+    codes = Estimator(**QUICK).fit_transform(X)
+    np.testing.assert_array_equal(codes, Estimator(**QUICK).fit(X).transform(X))
+
+
+@every_estimator
+def test_training_makes_rows_more_likely_and_reconstructions_better(Estimator):
+    settings = {**QUICK, "n_components": 16, "learning_rate_init": 1e-2}
+    early, late = (Estimator(**{**settings, "max_iter": n}).fit(X) for n in (5, 150))
+    assert late.score(X) > early.score(X) + 1.0
+    error = [np.square(X - one.reconstruct(X)).sum() for one in (early, late)]
+    assert error[1] < 0.7 * error[0]
+
+
+def test_code_of_a_vae_is_the_posterior_mean(fitted):
+    if not isinstance(fitted, VAETransformer):
+        pytest.skip("no posterior")
+    scaled = fitted._model.scaling.apply(X)
+    with torch.no_grad():
+        h = fitted.module_.encoder(torch.from_numpy(scaled).float())
+    np.testing.assert_allclose(fitted.transform(X), h[:, :3], atol=1e-5)
+
+
+def test_sparse_output_is_csr_with_the_same_codes():
+    dense = SparseAutoencoderTransformer(**QUICK).fit(X)
+    sparse = SparseAutoencoderTransformer(**QUICK, sparse_output=True).fit(X)
+    codes = sparse.transform(X)
+    assert codes.format == "csr"
+    assert codes.nnz == (dense.transform(X) > 0).sum()
+    np.testing.assert_array_equal(codes.toarray(), dense.transform(X))
+    np.testing.assert_array_equal(sparse.inverse_transform(codes), dense.reconstruct(X))
+
+
+# In a pipeline, a grid, with names.
+
+
+@every_estimator
+def test_codes_serve_a_classifier_in_a_pipeline(Estimator):
+    rows, labels = load_iris(return_X_y=True)
+    encoder = Estimator(
+        n_components=16,
+        hidden_layer_sizes=(16,),
+        max_iter=100,
+        learning_rate_init=5e-3,
+        random_state=0,
+    )
+    classifier = make_pipeline(StandardScaler(), encoder, LogisticRegression())
+    assert classifier.fit(rows, labels).score(rows, labels) > 0.85
+
+
+@pytest.mark.slow  # ten fits that must have converged
+def test_grid_search_without_labels_finds_the_number_of_factors():
+    settings = {"hidden_layer_sizes": (8,), "max_iter": 150, "learning_rate_init": 1e-2}
+    search = GridSearchCV(
+        VAETransformer(**settings, random_state=0), {"n_components": [1, 3, 9]}, cv=3
+    ).fit(low_rank(240, rank=3, noise=0.6))
+    scores = search.cv_results_["mean_test_score"]
+    assert search.best_params_["n_components"] >= 3
+    # Room that is not needed costs little; room that is missing costs much.
+    assert abs(scores[1] - scores[2]) < 0.5 * (scores[1] - scores[0])
+
+
+def test_grid_search_reaches_the_parameters_of_an_object():
+    grid = {"likelihood__variance": ["shared", "per_feature"]}
+    search = GridSearchCV(VAETransformer(likelihood=Gaussian(), **QUICK), grid, cv=2).fit(X)
+    best = search.best_params_["likelihood__variance"]
+    (log_variance,) = search.best_estimator_.module_.observation.free.values()
+    assert log_variance.numel() == {"shared": 1, "per_feature": 10}[best]
+    assert search.cv_results_["mean_test_score"].std() > 0.0
+
+
+@pytest.mark.slow  # two processes have to start
+def test_grid_search_in_two_processes_gives_the_same():
+    grid = {"n_components": [1, 2]}
+    one, two = (
+        GridSearchCV(AutoencoderTransformer(**QUICK), grid, cv=2, n_jobs=n_jobs).fit(X)
+        for n_jobs in (1, 2)
+    )
+    np.testing.assert_array_equal(
+        one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"]
+    )
+
+
+@every_estimator
+def test_names_go_in_and_come_out(Estimator):
+    frame = pd.DataFrame(X, columns=[f"column {i}" for i in range(10)])
+    estimator = Estimator(**QUICK).set_output(transform="pandas").fit(frame)
+    assert list(estimator.feature_names_in_) == list(frame.columns)
+    names = [f"{Estimator.__name__.lower()}{i}" for i in range(3)]
+    assert list(estimator.get_feature_names_out()) == names
+    codes = estimator.transform(frame)
+    assert isinstance(codes, pd.DataFrame)
+    assert list(codes.columns) == names
+    assert list(codes.index) == list(frame.index)
+
+
+def test_renamed_columns_are_refused():
+    frame = pd.DataFrame(X).rename(columns=str)
+    estimator = AutoencoderTransformer(**QUICK).fit(frame)
+    with pytest.raises(ValueError, match="feature names should match"):
+        estimator.transform(frame.rename(columns={"3": "three"}))
+
+
+@every_estimator
+def test_sample_weight_is_routed_through_a_pipeline(Estimator):
+    weight = np.random.RandomState(0).uniform(size=200)
+    direct = Estimator(**QUICK).fit(X, sample_weight=weight)
+    with sklearn.config_context(enable_metadata_routing=True):
+        encoder = Estimator(**QUICK).set_fit_request(sample_weight=True)
+        pipeline = make_pipeline(encoder).fit(X, sample_weight=weight)
+    np.testing.assert_array_equal(weights_of(pipeline[0]), weights_of(direct))
+    assert not np.array_equal(weights_of(Estimator(**QUICK).fit(X)), weights_of(direct))
+
+
+# Copies.
+
+
+def test_clone_has_the_parameters_and_no_fit(fitted):
+    copy = clone(fitted)
+    assert copy.get_params() == fitted.get_params()
+    assert public_attributes(copy) == set()
+
+
+@every_estimator
+def test_pickle_before_fit_gives_the_same_fit(Estimator):
+    copy = pickle.loads(pickle.dumps(Estimator(likelihood=Gaussian("shared"), **QUICK)))
+    expected = Estimator(likelihood=Gaussian("shared"), **QUICK).fit(X)
+    np.testing.assert_array_equal(weights_of(copy.fit(X)), weights_of(expected))
+
+
+def test_pickle_after_fit_gives_the_same_answers(fitted):
+    copy = pickle.loads(pickle.dumps(fitted))
+    for method in ("transform", "reconstruct", "score_samples"):
+        np.testing.assert_array_equal(getattr(copy, method)(X), getattr(fitted, method)(X))
+    np.testing.assert_array_equal(copy.sample(5, random_state=0), fitted.sample(5, random_state=0))
+    assert copy.history_ == fitted.history_
+
+
+def test_training_goes_on_from_a_pickle_as_from_the_original(fitted):
+    first, second = (pickle.loads(pickle.dumps(fitted)) for _ in range(2))
+    second = pickle.loads(pickle.dumps(second.partial_fit(X)))
+    np.testing.assert_array_equal(
+        weights_of(first.partial_fit(X).partial_fit(X)), weights_of(second.partial_fit(X))
+    )
+
+
+# Going on with a training.
+
+
+@every_estimator
+def test_partial_fit_builds_at_the_first_call_and_improves_with_each(Estimator):
+    estimator = Estimator(**{**QUICK, "n_components": 16}, batch_size=20, learning_rate_init=5e-3)
+    for n_calls in range(1, 31):
+        assert estimator.partial_fit(X) is estimator
+        assert estimator.n_iter_ == n_calls
+        if n_calls == 1:
+            net, first = estimator.net_, estimator.score(X)
+    assert estimator.net_ is net
+    assert estimator.history_["reconstruction"][-1] < estimator.history_["reconstruction"][0] - 1
+    assert estimator.score(X) > first + 1
+
+
+def test_partial_fit_learns_from_rows_it_gets_in_parts():
+    estimator = VAETransformer(**QUICK, learning_rate_init=1e-2)
+    for part in np.split(X, 4) * 50:
+        estimator.partial_fit(part)
+    # The best model without a code knows the mean and the variance of each column.
+    without = -0.5 * np.log(2 * np.pi * np.e * X.var(axis=0)).sum()
+    assert estimator.score(X) > without + 1
+
+
+def test_steering_of_sparsity_keeps_a_small_code_alive_over_many_calls():
+    estimator = SparseAutoencoderTransformer(**QUICK, batch_size=20, learning_rate_init=5e-3)
+    scores = [estimator.partial_fit(X).score(X) for _ in range(60)]
+    assert scores[-1] > scores[0] + 1
+    assert 0.5 < estimator.n_active_ < 2.0  # the target is 1
+
+
+@every_estimator
+def test_warm_start_goes_on_from_the_weights(Estimator):
+    estimator = Estimator(**QUICK, warm_start=True).fit(X)
+    net, curve = estimator.net_, list(estimator.loss_curve_)
+    estimator.set_params(learning_rate="constant").fit(X)
+    assert estimator.net_ is net
+    assert estimator.n_iter_ == 10
+    assert estimator.loss_curve_[:5] == curve
+    reconstruction = estimator.history_["reconstruction"]
+    assert reconstruction[5] < reconstruction[0]
+
+
+@every_estimator
+def test_without_warm_start_a_fit_starts_anew(Estimator):
+    estimator = Estimator(**QUICK).fit(X)
+    net, weights = estimator.net_, weights_of(estimator)
+    estimator.fit(X)
+    assert estimator.net_ is not net
+    assert estimator.n_iter_ == 5
+    np.testing.assert_array_equal(weights_of(estimator), weights)
+
+
+def test_pretrained_modules_are_where_training_starts():
+    # The decoder's last bias may be set to the column means, as CustomNetwork says.
+    encoder, decoder = nn.Linear(10, 6), nn.Linear(3, 10)
+    vae = VAETransformer(
+        n_components=3,
+        network=CustomNetwork(encoder, decoder),
+        learning_rate_init=1e-30,
+        max_iter=1,
+    ).fit(X)
+    assert torch.equal(vae.module_.encoder.weight, encoder.weight)
+    assert torch.equal(vae.module_.encoder.bias, encoder.bias)
+    assert torch.equal(vae.module_.decoder.weight, decoder.weight)
+
+
+# New rows.
+
+
+def test_samples_have_the_shape_and_follow_the_random_state(fitted):
+    assert fitted.sample().shape == (1, 10)
+    first, again, other = (fitted.sample(7, random_state=seed) for seed in (0, 0, 1))
+    assert first.shape == (7, 10)
+    np.testing.assert_array_equal(first, again)
+    assert not np.isclose(first, other).any()
+    assert not np.isclose(fitted.sample(7), fitted.sample(7)).any()
+
+
+@every_estimator
+def test_samples_have_the_means_and_spreads_of_the_columns(Estimator):
+    rows = X + 5.0
+    estimator = Estimator(n_components=3, max_iter=300, learning_rate_init=3e-3, random_state=0)
+    drawn = estimator.fit(rows).sample(2000, random_state=0)
+    away = (drawn.mean(axis=0) - rows.mean(axis=0)) / rows.std(axis=0)
+    assert np.abs(away).max() < 0.3
+    ratio = drawn.std(axis=0) / rows.std(axis=0)
+    assert 0.75 < ratio.min() <= ratio.max() < 1.3
+
+
+@every_estimator
+@pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array, sp.csr_matrix])
+def test_binary_samples_are_binary_of_the_density_and_format_of_the_training_rows(
+    Estimator, as_format
+):
+    rows = one_hot()
+    settings = {"n_components": 3, "hidden_layer_sizes": (16,), "max_iter": 150, "random_state": 0}
+    estimator = Estimator(likelihood="bernoulli", **settings).fit(as_format(rows))
+    drawn = estimator.sample(1000, random_state=0)
+    assert sp.issparse(drawn) == (as_format is not np.asarray)
+    assert np.issubdtype(drawn.dtype, np.integer)
+    if sp.issparse(drawn):
+        assert drawn.format == "csr"
+        assert drawn.nnz == drawn.sum()  # no stored zeros
+        drawn = drawn.toarray()
+    assert set(np.unique(drawn)) == {0, 1}
+    assert drawn.mean() == pytest.approx(rows.mean(), rel=0.15)
+    np.testing.assert_allclose(drawn.mean(axis=0), rows.mean(axis=0), atol=0.12)
+
+
+# Sparse rows.
+
+
+@every_estimator
+@pytest.mark.parametrize("name", SPARSE_FORMATS)
+@pytest.mark.parametrize(
+    "settings", [{"input_scaling": "max"}, {"likelihood": "bernoulli"}], ids=str
+)
+def test_sparse_rows_give_what_dense_rows_give(Estimator, name, settings):
+    rows = counts()
+    if "likelihood" in settings:
+        rows = (rows > 0).astype(float)
+    sparse_rows = SPARSE_FORMATS[name](rows)
+    # Three batches and a hold-out, so that their order matters.
+    settings = {**QUICK, **settings, "batch_size": 64, "early_stopping": True}
+    dense, sparse = Estimator(**settings).fit(rows), Estimator(**settings).fit(sparse_rows)
+    np.testing.assert_allclose(sparse.loss_curve_, dense.loss_curve_, rtol=1e-5)
+    for method in ("transform", "score_samples", "reconstruct"):
+        expected = getattr(dense, method)(rows)
+        np.testing.assert_allclose(getattr(sparse, method)(sparse_rows), expected, atol=1e-4)
+        # A model fitted on rows of one kind takes the other.
+        np.testing.assert_allclose(getattr(dense, method)(sparse_rows), expected, atol=1e-5)
+
+
+@every_estimator
+def test_stored_zeros_and_repeated_entries_are_nothing_special(Estimator):
+    rows = sp.csr_array(counts())
+    half = sp.csr_array((rows.data / 2, rows.indices, rows.indptr), shape=rows.shape)
+    twice = sp.coo_array(
+        (
+            np.concatenate([half.data, half.data, np.zeros(50)]),
+            np.hstack([half.tocoo().coords, half.tocoo().coords, np.indices((50, 1))[:, :, 0]]),
+        ),
+        shape=rows.shape,
+    )
+    expected = Estimator(**QUICK).fit(rows)
+    estimator = Estimator(**QUICK).fit(twice)
+    np.testing.assert_array_equal(weights_of(estimator), weights_of(expected))
+
+
+@every_estimator
+def test_sparse_rows_are_never_made_dense_as_a_whole(Estimator, monkeypatch):
+    n_rows, n_features, batch_size = 20_000, 1_000, 512
+    rows = sp.random_array((n_rows, n_features), density=2e-3, format="csr", rng=0)
+    rows.data[:] = 1.0  # a Bernoulli draws zeros, which `sample` then does not store
+    dense_bytes = n_rows * n_features * 8
+    made = []
+
+    def spied(original):
+        def spy(self, *args, **kwargs):
+            made.append(self.shape[0])
+            return original(self, *args, **kwargs)
+
+        return spy
+
+    for kind in (sp.csr_array, sp.csr_matrix, sp.csc_array, sp.csc_matrix):
+        for method in ("toarray", "todense"):
+            monkeypatch.setattr(kind, method, spied(getattr(kind, method)))
+    settings = {"n_components": 2, "hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
+    estimator = Estimator(likelihood="bernoulli", batch_size=batch_size, **settings)
+    calls = {
+        "fit": lambda: estimator.fit(rows),
+        "partial_fit": lambda: estimator.partial_fit(rows),
+        "transform": lambda: estimator.transform(rows),
+        "score_samples": lambda: estimator.score_samples(rows),
+        "sample": lambda: estimator.sample(n_rows, random_state=0),
+    }
+    for name, call in calls.items():
+        made.clear()
+        tracemalloc.start()
+        call()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert max(made, default=0) <= 4096, name  # a block of inference
+        if name != "sample":
+            assert made, name  # the spy sees what there is to see
+        assert peak < 0.6 * dense_bytes, name
+
+
+# Sparse codes.
+
+DIGITS = load_digits().data[:600]
+
+
+@pytest.fixture(scope="module", params=["l1", "l2", "kl", "topk"])
+def sparse_codes(request):
+    """A sparse autoencoder of 64 units on digits, 8 of them to be active."""
+    settings = {"n_components": 64, "n_active": 8, "max_iter": 100, "hidden_layer_sizes": (64,)}
+    return SparseAutoencoderTransformer(sparsity=request.param, random_state=0, **settings).fit(
+        DIGITS
+    )
+
+
+def test_number_of_active_units_is_steered_to_its_target(sparse_codes):
+    active = (sparse_codes.transform(DIGITS) > 0).sum(axis=1)
+    assert sparse_codes.n_active_ == pytest.approx(active.mean())
+    assert active.mean() == pytest.approx(8, rel=0.2)
+    if sparse_codes.sparsity == "topk":
+        assert active.max() <= 8
+
+
+def test_no_unit_stays_dead(sparse_codes):
+    ever = (sparse_codes.transform(DIGITS) > 0).any(axis=0)
+    assert sparse_codes.n_dead_ == (~ever).sum() == 0
+
+
+def test_sparse_codes_are_not_negative(sparse_codes):
+    assert sparse_codes.transform(DIGITS).min() == 0.0
+
+
+# Warnings, and what is printed.
+
+
+def test_posterior_collapse_is_warned_of_with_its_remedies():
+    noise = np.random.RandomState(0).normal(size=(200, 5))
+    vae = VAETransformer(n_components=2, beta=20.0, max_iter=100, random_state=0)
+    with pytest.warns(PosteriorCollapseWarning, match=r"Lower beta.*kl_warmup.*free_bits"):
+        vae.fit(noise)
+    assert vae.kl_.shape == (2,)
+    assert vae.kl_.max() < 0.01
+
+
+def test_no_collapse_where_there_is_something_to_say():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PosteriorCollapseWarning)
+        vae = VAETransformer(n_components=3, max_iter=100, random_state=0).fit(X)
+    assert vae.kl_.max() > 0.5
+
+
+@every_estimator
+def test_too_few_epochs_are_warned_of(Estimator):
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        Estimator(**{**QUICK, "max_iter": 2}).fit(X)
+
+
+@every_estimator
+def test_default_settings_warn_of_nothing(Estimator):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Estimator(n_components=3, random_state=0).fit(X).sample(3)
+
+
+class Nap(Callback):
+    """Makes a training take longer than the bar waits."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        time.sleep(0.4)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_short_fits_are_silent(verbose, capfd):
+    AutoencoderTransformer(**QUICK, verbose=verbose).fit(X)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow  # it has to take longer than a second
+def test_longer_fits_show_a_bar_where_asked(capfd):
+    AutoencoderTransformer(**QUICK, verbose=1, callbacks=[Nap()]).fit(X)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "AutoencoderTransformer" in err
+    assert "batch" in err
+
+
+def test_verbose_two_prints_a_line_for_each_epoch(capfd):
+    AutoencoderTransformer(**QUICK, verbose=2).fit(X)
+    out, _ = capfd.readouterr()
+    assert "train_loss" in out
+    assert len(re.findall(r"^ +[1-5] .*\d", out, re.M)) == 5
+
+
+# Callbacks of skorch.
+
+
+class Counter(Callback):
+    """Counts training batches and epochs."""
+
+    def initialize(self):
+        self.batches = self.epochs = 0
+        return self
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        self.batches += training
+
+    def on_epoch_end(self, net, **kwargs):
+        self.epochs += 1
+
+
+def test_callback_of_the_user_sees_every_batch_and_epoch():
+    counter = Counter()
+    AutoencoderTransformer(**QUICK, batch_size=50, callbacks=[("count", counter)]).fit(X)
+    assert (counter.batches, counter.epochs) == (20, 5)
+
+
+def test_early_stopping_of_skorch_stops():
+    stop = EarlyStopping(monitor="train_objective", patience=2, threshold=1e9)
+    assert AutoencoderTransformer(**QUICK, callbacks=[stop]).fit(X).n_iter_ <= 3
+
+
+def test_checkpoint_of_skorch_loads_what_it_saved(tmp_path):
+    # It is told to save once, in the second epoch, and to go back there in the end.
+    checkpoint = Checkpoint(
+        monitor=lambda net: len(net.history) == 2, dirname=tmp_path, load_best=True
+    )
+    estimator = AutoencoderTransformer(**QUICK, callbacks=[checkpoint]).fit(X)
+    saved = torch.load(tmp_path / "params.pt", weights_only=True)
+    for name, value in estimator.module_.state_dict().items():
+        assert torch.equal(value, saved[name])
+    free = AutoencoderTransformer(**QUICK).fit(X)
+    assert not np.array_equal(weights_of(estimator), weights_of(free))
+
+
+def test_gradient_clipping_of_skorch_acts():
+    settings = {**QUICK, "optimizer": "sgd"}
+    free = AutoencoderTransformer(**settings).fit(X)
+    clip = GradientNormClipping(gradient_clip_value=1e-9)
+    clipped = AutoencoderTransformer(**settings, alpha=0.0, callbacks=[clip]).fit(X)
+    start = AutoencoderTransformer(**{**settings, "learning_rate_init": 1e-30}).fit(X)
+    assert np.abs(weights_of(free) - weights_of(start)).max() > 1e-3
+    np.testing.assert_allclose(weights_of(clipped), weights_of(start), atol=1e-6)
+
+
+def test_scheduler_of_skorch_sets_the_rate():
+    scheduler = LRScheduler(policy="StepLR", step_size=1, gamma=0.1)
+    settings = {**QUICK, "learning_rate": "constant", "learning_rate_init": 1e-3}
+    estimator = AutoencoderTransformer(**settings, callbacks=[scheduler]).fit(X)
+    np.testing.assert_allclose(estimator.net_.history[:, "event_lr"], 10.0 ** -np.arange(3, 8))
+    assert estimator.net_.optimizer_.param_groups[0]["lr"] < 1e-7
+
+
+# Networks of the user.
+
+
+def dropout_encoder(n_inputs, n_outputs):
+    return nn.Sequential(
+        nn.Linear(n_inputs, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, n_outputs)
+    )
+
+
+@every_estimator
+def test_network_with_dropout_follows_the_random_state(Estimator):
+    network = CustomNetwork(dropout_encoder, nn.Linear)
+
+    def fit(seed):
+        return Estimator(**{**QUICK, "random_state": seed}, network=network).fit(X)
+
+    first, again, other = fit(0), fit(0), fit(1)
+    np.testing.assert_array_equal(weights_of(first), weights_of(again))
+    assert not np.array_equal(weights_of(first), weights_of(other))
+    # There is no dropout outside the training.
+    np.testing.assert_array_equal(first.transform(X), first.transform(X))
+
+
+def test_network_from_callables_serves_every_size_of_a_grid():
+    encoder = VAETransformer(network=CustomNetwork(nn.Linear, nn.Linear), max_iter=2)
+    search = GridSearchCV(encoder, {"n_components": [1, 2, 5]}, cv=2).fit(X)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_network_of_the_wrong_size_is_refused_with_the_sizes():
+    network = CustomNetwork(nn.Linear(10, 3), nn.Linear)
+    with pytest.raises(ValueError, match=r"encoder of CustomNetwork.*\(n_rows, 6\).*\(2, 3\)"):
+        VAETransformer(n_components=3, network=network).fit(X)

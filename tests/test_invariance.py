@@ -1,0 +1,430 @@
+"""What must change nothing changes nothing, to the last bit; and what is a choice makes a difference."""
+
+import contextlib
+import inspect
+import io
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skorch.callbacks import EarlyStopping
+from torch import nn
+
+from skae import (
+    AutoencoderTransformer,
+    DenoisingAETransformer,
+    SparseAutoencoderTransformer,
+    VAETransformer,
+)
+from skae.likelihoods import Gaussian
+from skae.networks import CustomNetwork, linear_layers
+from skae.noise import NOISES
+from skae.priors import StandardNormal
+from tests.helpers import (
+    ESTIMATORS,
+    QUICK,
+    counts,
+    global_generators_untouched,
+    low_rank,
+    weights_of,
+)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::skae.exceptions.PosteriorCollapseWarning"),
+]
+
+every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
+formats = pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
+
+X = counts(n_rows=120, n_features=6, rate=1.5)  # holds equal rows
+#: Several batches a pass, so that their order matters.
+BATCHES = {**QUICK, "batch_size": 32}
+
+
+def assert_same_model(one, other):
+    np.testing.assert_array_equal(weights_of(one), weights_of(other))
+    assert one.loss_curve_ == other.loss_curve_
+
+
+def test_data_hold_equal_rows():
+    assert len(np.unique(X, axis=0)) < len(X)
+
+
+# One seed, one model.
+
+
+@every_estimator
+@formats
+def test_one_seed_gives_one_model(Estimator, as_format):
+    rows = as_format(X)
+    assert_same_model(Estimator(**BATCHES).fit(rows), Estimator(**BATCHES).fit(rows))
+
+
+@every_estimator
+def test_seeds_differ(Estimator):
+    first, second = (Estimator(**{**BATCHES, "random_state": seed}).fit(X) for seed in (0, 1))
+    assert not np.isclose(weights_of(first), weights_of(second)).all()
+
+
+@every_estimator
+def test_no_seed_gives_a_new_model_each_time(Estimator):
+    first, second = (Estimator(**{**BATCHES, "random_state": None}).fit(X) for _ in range(2))
+    assert not np.isclose(weights_of(first), weights_of(second)).all()
+
+
+@every_estimator
+def test_random_state_object_is_advanced_by_each_fit(Estimator):
+    def two_fits():
+        estimator = Estimator(**{**BATCHES, "random_state": np.random.RandomState(0)})
+        return weights_of(estimator.fit(X)), weights_of(estimator.fit(X))
+
+    first, second = two_fits()
+    assert not np.isclose(first, second).all()
+    np.testing.assert_array_equal((first, second), two_fits())
+
+
+@every_estimator
+def test_passes_of_partial_fit_follow_the_seed_and_are_not_all_alike(Estimator):
+    one, other = (Estimator(**BATCHES) for _ in range(2))
+    for _ in range(3):
+        one.partial_fit(X)
+        other.partial_fit(X)
+    assert_same_model(one, other)
+
+
+@every_estimator
+@pytest.mark.parametrize("random_state", [None, 0])
+def test_global_generators_are_as_before(Estimator, random_state):
+    estimator = Estimator(**{**BATCHES, "random_state": random_state})
+    with global_generators_untouched():
+        estimator.fit(X)
+        estimator.partial_fit(X)
+        estimator.transform(X)
+        estimator.reconstruct(X)
+        estimator.score_samples(X)
+        estimator.sample(3, random_state=random_state)
+
+
+@every_estimator
+@pytest.mark.parametrize("random_state", [None, 0])
+def test_global_generators_are_as_before_with_modules_that_draw_from_them(Estimator, random_state):
+    def encoder(n_inputs, n_outputs):
+        return nn.Sequential(nn.Dropout(0.5), nn.Linear(n_inputs, n_outputs))
+
+    network = CustomNetwork(encoder, nn.Linear)
+    with global_generators_untouched():
+        Estimator(**{**BATCHES, "random_state": random_state}, network=network).fit(X)
+
+
+@every_estimator
+def test_global_generators_are_not_listened_to(Estimator):
+    first = Estimator(**BATCHES).fit(X)
+    np.random.rand(7)  # noqa: NPY002
+    assert_same_model(first, Estimator(**BATCHES).fit(X))
+
+
+# The company of a row.
+
+
+@pytest.fixture(scope="module", params=ESTIMATORS, ids=lambda kind: kind.__name__)
+def fitted(request):
+    # Wide enough for matrix products to take their different paths.
+    rows = low_rank(200, n_features=37)
+    return request.param(n_components=5, max_iter=3, random_state=0).fit(rows), rows
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 199), max_size=6), st.randoms(use_true_random=False), st.booleans())
+def test_answers_for_a_row_do_not_depend_on_the_other_rows(fitted, cuts, shuffler, sparse):
+    estimator, rows = fitted
+    order = list(range(200))
+    shuffler.shuffle(order)
+    given_rows = sp.csr_array(rows)[order] if sparse else rows[order]
+    cuts = [0, *sorted(set(cuts)), 200]
+    for method in ("transform", "score_samples", "reconstruct"):
+        whole = getattr(estimator, method)(rows)
+        parts = [
+            getattr(estimator, method)(given_rows[start:end])
+            for start, end in zip(cuts, cuts[1:], strict=False)
+        ]
+        np.testing.assert_array_equal(np.concatenate(parts), whole[order])
+
+
+def test_each_row_alone_gets_what_it_gets_among_all(fitted):
+    estimator, rows = fitted
+    for method in ("transform", "score_samples"):
+        alone = np.concatenate([getattr(estimator, method)(rows[[i]]) for i in range(40)])
+        np.testing.assert_array_equal(alone, getattr(estimator, method)(rows)[:40])
+
+
+@every_estimator
+@formats
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_order_of_rows_does_not_matter(Estimator, as_format, early_stopping):
+    order = np.random.RandomState(1).permutation(len(X))
+    settings = {**BATCHES, "early_stopping": early_stopping}
+    first = Estimator(**settings).fit(as_format(X))
+    assert_same_model(first, Estimator(**settings).fit(as_format(X[order])))
+
+
+@every_estimator
+@formats
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_weight_is_how_often_a_row_is_given(Estimator, as_format, early_stopping):
+    # Weight 2 is the row twice, weight 0 is the row left out.
+    weight = np.random.RandomState(1).randint(0, 4, size=len(X))
+    settings = {**BATCHES, "early_stopping": early_stopping}
+    weighted = Estimator(**settings).fit(as_format(X), sample_weight=weight)
+    repeated = Estimator(**settings).fit(as_format(np.repeat(X, weight, axis=0)))
+    assert_same_model(weighted, repeated)
+    assert not np.array_equal(
+        weights_of(weighted), weights_of(Estimator(**settings).fit(as_format(X)))
+    )
+
+
+@every_estimator
+def test_weight_is_how_often_a_row_is_given_in_partial_fit(Estimator):
+    weight = np.random.RandomState(1).randint(0, 4, size=len(X))
+    weighted, repeated = Estimator(**BATCHES), Estimator(**BATCHES)
+    for _ in range(2):
+        weighted.partial_fit(X, sample_weight=weight)
+        repeated.partial_fit(np.repeat(X, weight, axis=0))
+    assert_same_model(weighted, repeated)
+
+
+@every_estimator
+def test_unit_of_weights_does_not_matter(Estimator):
+    weight = np.random.RandomState(1).randint(1, 4, size=len(X))
+    first = Estimator(**BATCHES).fit(X, sample_weight=weight)
+    assert_same_model(first, Estimator(**BATCHES).fit(X, sample_weight=weight * 8))
+
+
+@every_estimator
+def test_a_heavy_row_is_learned_better(Estimator):
+    rows = low_rank(100)
+    weight = np.ones(100)
+    weight[0] = 100.0
+    settings = {**QUICK, "n_components": 8, "max_iter": 60, "learning_rate_init": 1e-2}
+    light, heavy = Estimator(**settings).fit(rows), Estimator(**settings).fit(rows, None, weight)
+    error = [np.square(one.reconstruct(rows[:1]) - rows[0]).sum() for one in (light, heavy)]
+    assert error[1] < error[0]
+
+
+# Every parameter is alive.
+
+
+class ShiftedNormal(StandardNormal):
+    """A normal prior about 2 instead of 0."""
+
+    def kl(self, mean, log_std):
+        return super().kl(mean - 2.0, log_std)
+
+    def log_prob(self, code):
+        return super().log_prob(code - 2.0)
+
+    def sample(self, shape, like, generator):
+        return super().sample(shape, like, generator) + 2.0
+
+
+class Choice(NamedTuple):
+    """Two values of a parameter, the settings beside them, and what must differ."""
+
+    one: Any
+    other: Any
+    beside: dict = {}
+    answer: str = "scores"
+
+
+ANSWERS = {
+    "scores": lambda estimator: estimator.score_samples(LOW_RANK),
+    "codes": lambda estimator: estimator.transform(LOW_RANK),
+    "kind of codes": lambda estimator: sp.issparse(estimator.transform(LOW_RANK)),
+    "samples": lambda estimator: estimator.sample(20, random_state=0),
+    "epochs": lambda estimator: estimator.n_iter_,
+}
+LOW_RANK = low_rank(100)
+STOPS_AT_ONCE = [EarlyStopping(monitor="train_objective", patience=1, threshold=1e9)]
+IMPATIENT = {"tol": 1e3, "n_iter_no_change": 1, "max_iter": 20}
+
+CHOICES = {
+    # Shared by all.
+    "n_components": Choice(2, 3),
+    "hidden_layer_sizes": Choice((8,), (8, 4)),
+    "activation": Choice("relu", "tanh"),
+    "network": Choice("mlp", CustomNetwork(nn.Linear, nn.Linear)),
+    "likelihood": Choice("gaussian", Gaussian(variance="shared")),
+    "input_scaling": Choice("standard", "max"),
+    "alpha": Choice(0.0, 10.0),
+    "batch_size": Choice(25, 50),
+    "learning_rate": Choice("constant", "cosine"),
+    "learning_rate_init": Choice(1e-3, 1e-2),
+    "optimizer": Choice("adam", "sgd"),
+    "max_iter": Choice(3, 5),
+    "tol": Choice(0.0, 1e3, {**IMPATIENT}, "epochs"),
+    "n_iter_no_change": Choice(1, 4, {**IMPATIENT}, "epochs"),
+    "early_stopping": Choice(False, True),
+    "validation_fraction": Choice(0.1, 0.5, {"early_stopping": True}),
+    "warm_start": Choice(False, True, {}, "second fit"),
+    "device": Choice("auto", "cpu", {}, "nothing"),
+    "callbacks": Choice(None, STOPS_AT_ONCE, {}, "epochs"),
+    "verbose": Choice(0, 2, {}, "output"),
+    "random_state": Choice(0, 1),
+    # Of codes without a prior.
+    "sampler": Choice("gaussian_mixture", "kernel", {}, "samples"),
+    # Of the sparse autoencoder.
+    "sparsity": Choice("l1", "topk"),
+    "n_active": Choice(1, 2),
+    "sparsity_weight": Choice(0.0, 10.0),
+    "l1_ratio": Choice(0.0, 1.0, {"alpha": 10.0}),
+    "sparse_output": Choice(False, True, {}, "kind of codes"),
+    # Of the denoising autoencoder.
+    "noise": Choice("masking", "gaussian"),
+    "noise_level": Choice(0.0, 0.5),
+    # Of the variational autoencoder.
+    "beta": Choice(0.0, 5.0),
+    "kl_warmup": Choice(0.0, 1.0),
+    "free_bits": Choice(0.0, 1.0),
+    "prior": Choice("standard_normal", ShiftedNormal()),
+    "n_importance_samples": Choice(1, 10),
+}
+
+
+def parameters(Estimator):
+    return [name for name in inspect.signature(Estimator.__init__).parameters if name != "self"]
+
+
+PAIRS = [(Estimator, name) for Estimator in ESTIMATORS for name in parameters(Estimator)]
+
+
+def test_table_of_choices_is_complete():
+    assert set(CHOICES) == {name for _, name in PAIRS}
+
+
+@pytest.mark.parametrize(("Estimator", "name"), PAIRS)
+def test_every_parameter_makes_a_difference(Estimator, name):
+    one, other, beside, answer = CHOICES[name]
+    settings = {**QUICK, "batch_size": 50, **beside}
+    found = []
+    for value in (one, other):
+        estimator = Estimator(**{**settings, name: value})
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            estimator.fit(LOW_RANK)
+            if answer == "second fit":
+                estimator.fit(LOW_RANK)
+        answers = {**ANSWERS, "output": lambda _, text=output.getvalue(): text}
+        found.append(answers.get(answer, ANSWERS["scores"])(estimator))
+    assert np.array_equal(*found) == (answer == "nothing")
+
+
+# The direction in which it does, where theory says one.
+
+
+def kl_of(**parameters):
+    vae = VAETransformer(n_components=4, max_iter=150, learning_rate_init=5e-3, random_state=0)
+    vae.set_params(**parameters).fit(LOW_RANK)
+    return vae.kl_.sum(), np.square(vae.reconstruct(LOW_RANK) - LOW_RANK).mean()
+
+
+def test_beta_trades_kl_for_reconstruction():
+    (kl, error), (small_kl, large_error) = kl_of(beta=0.2), kl_of(beta=5.0)
+    assert small_kl < 0.7 * kl
+    assert large_error > 1.1 * error
+
+
+def test_beta_of_zero_leaves_the_posterior_free():
+    assert kl_of(beta=0.0)[0] > 3 * kl_of(beta=1.0)[0]
+
+
+def test_free_bits_keep_latents_from_collapse():
+    noise = np.random.RandomState(0).normal(size=(100, 5))
+    settings = {"n_components": 3, "max_iter": 150, "learning_rate_init": 5e-3, "random_state": 0}
+    none, some, many = (
+        VAETransformer(free_bits=bits, **settings).fit(noise).kl_ for bits in (0.0, 0.5, 1.5)
+    )
+    assert none.sum() < some.sum() < many.sum()
+    assert some.min() > 0.25
+    assert many.min() > 0.75
+
+
+def test_prior_is_where_codes_go_and_samples_come_from():
+    vae = VAETransformer(n_components=2, prior=ShiftedNormal(), beta=5.0, max_iter=100)
+    codes = (
+        vae.set_params(random_state=0, learning_rate_init=1e-2).fit(LOW_RANK).transform(LOW_RANK)
+    )
+    np.testing.assert_allclose(codes.mean(axis=0), 2.0, atol=0.5)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_more_noise_makes_the_task_harder(noise):
+    settings = {**QUICK, "max_iter": 100, "learning_rate_init": 1e-2, "noise": noise}
+    none, some, much = (
+        DenoisingAETransformer(noise_level=level, **settings)
+        .fit(LOW_RANK)
+        .history_["reconstruction"][-1]
+        for level in (0.0, 0.2, 0.8)
+    )
+    assert none + 0.3 < some < much - 0.3
+
+
+def test_no_noise_is_the_plain_autoencoder():
+    denoiser = DenoisingAETransformer(noise_level=0.0, **QUICK).fit(LOW_RANK)
+    plain = AutoencoderTransformer(**QUICK).fit(LOW_RANK)
+    np.testing.assert_array_equal(weights_of(denoiser), weights_of(plain))
+
+
+def sparse(**parameters):
+    settings = {"n_components": 16, "hidden_layer_sizes": (16,), "max_iter": 100}
+    settings |= {"learning_rate_init": 5e-3, "random_state": 0}
+    return SparseAutoencoderTransformer(**{**settings, **parameters}).fit(LOW_RANK)
+
+
+@pytest.mark.parametrize("sparsity", ["l1", "l2"])
+def test_heavier_penalty_leaves_fewer_units_active(sparsity):
+    none, some, much = (
+        sparse(sparsity=sparsity, sparsity_weight=weight).n_active_ for weight in (0.0, 3.0, 30.0)
+    )
+    assert none - 0.5 > some > much + 0.5
+
+
+def test_heavier_penalty_on_rates_brings_them_nearer_to_the_target():
+    none, some, much = (
+        abs(sparse(sparsity="kl", n_active=2, sparsity_weight=weight).n_active_ - 2)
+        for weight in (0.0, 1.0, 100.0)
+    )
+    assert none > some > much
+    assert much < 1.0
+
+
+@pytest.mark.parametrize("sparsity", ["l1", "l2", "kl", "topk"])
+def test_n_active_up_more_units_active(sparsity):
+    few, many = (sparse(sparsity=sparsity, n_active=n).n_active_ for n in (2, 6))
+    assert few + 2 < many
+
+
+def matrices(estimator):
+    layers = linear_layers(estimator.module_)
+    return np.concatenate([layer.weight.detach().numpy().ravel() for layer in layers])
+
+
+@every_estimator
+def test_more_decay_leaves_smaller_weights(Estimator):
+    settings = {**QUICK, "max_iter": 40, "learning_rate_init": 1e-2}
+    free, some, much = (
+        np.square(matrices(Estimator(alpha=alpha, **settings).fit(LOW_RANK))).sum()
+        for alpha in (0.0, 1.0, 10.0)
+    )
+    assert much < 0.5 * some < 0.5 * free
+
+
+def test_share_of_l1_in_the_decay_gives_exact_zeros():
+    settings = {**QUICK, "max_iter": 40, "learning_rate_init": 1e-2, "alpha": 0.5}
+    no_share, half, all_of_it = (
+        (matrices(SparseAutoencoderTransformer(l1_ratio=share, **settings).fit(LOW_RANK)) == 0)
+        for share in (0.0, 0.5, 1.0)
+    )
+    assert no_share.sum() == 0
+    assert 0.1 < half.mean() < all_of_it.mean()

@@ -1,0 +1,352 @@
+"""Does the detector find odd rows, say why, and keep the rates that it promises?"""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from sklearn.datasets import make_blobs
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import OneClassSVM
+from sklearn.utils._param_validation import InvalidParameterError
+
+from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae._conformal import benjamini_hochberg, conformal_p_values
+from skae._neighbours import Neighbours
+from tests.helpers import global_generators_untouched, low_rank
+
+pytestmark = pytest.mark.filterwarnings("ignore:Maximum iterations")
+
+QUICK_NETWORK = AutoencoderTransformer(
+    n_components=3, hidden_layer_sizes=(8,), max_iter=3, tol=1.0, random_state=0
+)
+#: Where the network is not what is tested.
+QUICK = {"estimator": QUICK_NETWORK, "random_state": 0}
+
+
+def sparse_rows(n_rows=300, n_features=60, density=0.08, seed=0):
+    return sp.random(
+        n_rows, n_features, density=density, format="csr", random_state=seed, dtype=np.float64
+    )
+
+
+@pytest.fixture(scope="module")
+def default():
+    """A detector with the default network, on rows near a subspace."""
+    return AutoencoderOutlierDetector(random_state=0).fit(low_rank(600))
+
+
+@pytest.fixture(scope="module")
+def quick_sparse():
+    return AutoencoderOutlierDetector(**QUICK).fit(sparse_rows())
+
+
+# What counts as odd.
+
+
+def test_rows_that_break_the_pattern_are_found(default):
+    X = low_rank(1000)[600:]
+    shuffled = X.copy()
+    rng = np.random.RandomState(0)
+    for column in shuffled.T:  # every column keeps its values, rows lose their pattern
+        rng.shuffle(column)
+    scores = default.score_samples(np.vstack([X, shuffled]))
+    odd = np.repeat([0, 1], len(X))
+    assert roc_auc_score(odd, -scores) > 0.9
+    assert np.median(scores[: len(X)]) == pytest.approx(-1.0, abs=0.7)
+
+
+def test_decision_is_score_minus_offset(default):
+    X = low_rank(50, seed=3)
+    decision = default.decision_function(X)
+    assert np.array_equal(decision, default.score_samples(X) - default.offset_)
+    assert np.array_equal(default.predict(X), np.where(decision < 0, -1, 1))
+
+
+@pytest.mark.parametrize("contamination", [0.02, 0.1, 0.3])
+def test_contamination_is_the_share_of_alarms_in_training(contamination):
+    X = low_rank(400)
+    detector = AutoencoderOutlierDetector(contamination=contamination, **QUICK)
+    assert np.mean(detector.fit_predict(X) == -1) == pytest.approx(contamination, abs=1 / 400)
+
+
+def test_odd_rows_of_the_training_set_are_found():
+    X, _ = make_blobs(500, n_features=4, centers=2, random_state=0)
+    rng = np.random.RandomState(0)
+    X[:40] = rng.uniform(X.min(axis=0), X.max(axis=0), size=(40, 4))
+    odd = np.arange(500) < 40
+    for contamination in ("auto", 0.08):
+        detector = AutoencoderOutlierDetector(contamination=contamination, **QUICK).fit(X)
+        assert roc_auc_score(odd, -detector.score_samples(X)) > 0.9
+
+
+def test_a_clump_of_bad_training_rows_is_found_with_a_share_only():
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(600, 5))
+    X[:30] = 4.0 + 0.05 * rng.normal(size=(30, 5))  # each has a twin next to it
+    odd = np.arange(600) < 30
+    trusting = AutoencoderOutlierDetector(**QUICK).fit(X).score_samples(X)
+    robust = AutoencoderOutlierDetector(contamination=0.08, **QUICK).fit(X).score_samples(X)
+    assert roc_auc_score(odd, -robust) > 0.99
+    assert roc_auc_score(odd, -robust) > roc_auc_score(odd, -trusting)
+
+
+def test_locality_counts_a_gap_in_a_dense_part_for_more():
+    rng = np.random.RandomState(0)
+    dense, loose = rng.normal(0, 0.05, (300, 2)), rng.normal(8, 1.0, (300, 2))
+    detector = AutoencoderOutlierDetector(**QUICK).fit(np.vstack([dense, loose]))
+    near_dense, near_loose = detector.score_samples([[0.0, 1.0], [8.0, 9.0]])
+    found = detector._deviations
+    assert near_dense < near_loose
+    assert found.root[found.neighbours.rows[:, 0] < 0].mean() < found.root.mean()
+
+
+@pytest.mark.parametrize("counts", [1, 2])
+def test_a_row_is_its_own_neighbour_only_if_it_occurs_twice(counts):
+    rows = low_rank(40)
+    near = Neighbours(rows, np.full(40, counts), n_neighbors=5)
+    found = np.concatenate([c.nearest.sum(axis=1) for c in near.compare(rows)])
+    assert (found == 0).all() if counts == 2 else (found > 0).all()
+
+
+# Shares and reasons.
+
+
+def test_shares_add_up_to_the_score(default):
+    X = low_rank(70, seed=2)
+    shares = default.score_features(X)
+    assert shares.shape == X.shape
+    assert (shares <= 0).all()
+    np.testing.assert_allclose(shares.sum(axis=1), default.score_samples(X), rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csr_array])
+def test_sparse_shares_and_their_rest_add_up(quick_sparse, kind):
+    X = kind(sparse_rows(80, seed=4))
+    shares, rest = quick_sparse.score_features(X, return_rest=True)
+    assert isinstance(shares, kind)
+    found = np.asarray(shares.sum(axis=1)).ravel() + rest
+    np.testing.assert_allclose(found, quick_sparse.score_samples(X), rtol=1e-10)
+    assert shares.nnz < 0.6 * shares.shape[0] * shares.shape[1]
+    assert np.abs(rest).max() < 0.001 * X.shape[1] * np.abs(found).max()
+
+
+def test_the_feature_that_was_spoilt_is_the_first_reason():
+    X = pd.DataFrame(low_rank(500), columns=[f"sensor {j}" for j in range(10)])
+    detector = AutoencoderOutlierDetector(random_state=0).fit(X)
+    row = X.iloc[[7]].copy()
+    usual = row["sensor 6"].iloc[0]
+    row["sensor 6"] = usual + 8 * X["sensor 6"].std()
+    reasons = detector.explain(row, n_reasons=3)
+    assert list(reasons.columns) == ["feature", "value", "expected", "share"]
+    assert reasons["feature"][0] == "sensor 6"
+    assert reasons["value"][0] == row["sensor 6"].iloc[0]
+    assert abs(reasons["expected"][0] - usual) < abs(reasons["expected"][0] - reasons["value"][0])
+    assert reasons["share"].is_monotonic_decreasing
+    assert 0.5 < reasons["share"].sum() <= 1 + 1e-12
+    pd.testing.assert_frame_equal(reasons, detector.explain(row.iloc[0], n_reasons=3))
+
+
+def test_reasons_of_a_sparse_row_have_its_values(quick_sparse):
+    row = sparse_rows(1, seed=8)
+    reasons = quick_sparse.explain(row, n_reasons=60)
+    values = {f"x{j}": value for j, value in enumerate(row.toarray()[0])}
+    assert dict(zip(reasons["feature"], reasons["value"], strict=True)) == values
+    assert reasons["share"].sum() == pytest.approx(1.0)
+
+
+# Calibration.
+
+
+def test_p_values_are_right_by_hand():
+    p = conformal_p_values(np.array([0.0, 2.0, 2.5, 9.0]), np.array([1.0, 2.0, 3.0]))
+    assert p.tolist() == [0.25, 0.75, 0.75, 1.0]
+
+
+def test_alarms_are_right_by_hand():
+    p = np.array([0.01, 0.039, 0.03, 0.6, 0.9])
+    assert benjamini_hochberg(p, 0.1).tolist() == [True, True, True, False, False]
+    assert not benjamini_hochberg(p, 0.01).any()
+
+
+def test_p_values_of_normal_rows_are_uniform():
+    n_tests, n_repeats = 200, 12
+    below = []
+    for seed in range(n_repeats):
+        X = low_rank(400 + n_tests, seed=0)[np.random.RandomState(seed).permutation(600)]
+        detector = AutoencoderOutlierDetector(
+            QUICK_NETWORK, calibration_fraction=0.5, random_state=seed
+        ).fit(X[:400])
+        below.append([np.mean(detector.p_values(X[400:]) <= t) for t in (0.05, 0.1, 0.3, 0.7)])
+    # Conditional on the calibration rows the rate has a standard deviation of its own.
+    for t, rate in zip((0.05, 0.1, 0.3, 0.7), np.transpose(below), strict=True):
+        error = np.sqrt(t * (1 - t) * (1 / 200 + 1 / n_tests) / n_repeats)
+        assert abs(rate.mean() - t) < 4 * error + 1 / 201
+
+
+def test_false_discovery_rate_is_kept():
+    share_false, found = [], []
+    for seed in range(12):
+        rng = np.random.RandomState(seed)
+        train, normal = rng.normal(size=(600, 4)), rng.normal(size=(180, 4))
+        odd = rng.normal(size=(20, 4)) + 6.0
+        detector = AutoencoderOutlierDetector(
+            QUICK_NETWORK, fdr=0.2, calibration_fraction=0.5, random_state=seed
+        ).fit(train)
+        alarm = detector.predict(np.vstack([normal, odd])) == -1
+        share_false.append(alarm[:180].sum() / max(alarm.sum(), 1))
+        found.append(alarm[180:].mean())
+    error = np.std(share_false) / np.sqrt(len(share_false))
+    assert np.mean(share_false) <= 0.2 + 2 * error
+    assert np.mean(found) > 0.8
+
+
+# Habits.
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_scores_do_not_depend_on_the_batch(default, quick_sparse, kind):
+    detector = default if kind == "dense" else quick_sparse
+    X = low_rank(90, seed=5) if kind == "dense" else sparse_rows(90, seed=5)
+    scores = detector.score_samples(X)
+    assert np.array_equal(scores, detector.score_samples(X))
+    one_by_one = np.concatenate([detector.score_samples(X[i : i + 1]) for i in range(90)])
+    assert np.array_equal(scores, one_by_one)
+    assert np.array_equal(scores[::-1], detector.score_samples(X[::-1]))
+
+
+def test_small_blocks_change_nothing(default, monkeypatch):
+    X = low_rank(100, seed=6)
+    scores = default.score_samples(X)
+    monkeypatch.setattr("skae._training.deviations._CELLS_PER_BLOCK", 70)
+    monkeypatch.setattr("skae._neighbours._CELLS_PER_BLOCK", 70)
+    assert np.array_equal(default.score_samples(X), scores)
+
+
+def test_same_seed_same_detector_and_no_global_draws():
+    X, Z = low_rank(150), low_rank(20, seed=1)
+    with global_generators_untouched():
+        first, again, other = (
+            AutoencoderOutlierDetector(random_state=seed).fit(X).score_samples(Z)
+            for seed in (0, 0, 1)
+        )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_csr_neighbours_are_those_of_the_dense_rows():
+    X, Z = sparse_rows(), sparse_rows(50, seed=1)
+    once = np.ones(X.shape[0])
+    dense, sparse = Neighbours(X.toarray(), once), Neighbours(sp.csr_array(X), once)
+    (expected,) = dense.compare(Z.toarray())
+    nearest, local = np.full((2, 50), np.nan)
+    for c in sparse.compare(sp.csr_array(Z)):
+        nearest[c.rows], local[c.rows] = c.nearest.sum(axis=1), c.local.sum(axis=1)
+    np.testing.assert_allclose(nearest, expected.nearest.sum(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(local, expected.local.sum(axis=1), rtol=1e-9)
+
+
+def test_formats_of_sparse_rows_agree(quick_sparse):
+    X = sparse_rows(30, seed=9)
+    expected = quick_sparse.score_samples(X)
+    for kind in (sp.csc_matrix, sp.coo_matrix, sp.csr_array, sp.csc_array, sp.coo_array):
+        assert np.array_equal(quick_sparse.score_samples(kind(X)), expected)
+
+
+def test_rows_of_zeros_are_rows_too(quick_sparse):
+    empty = sp.csr_matrix((3, 60))
+    assert np.isfinite(quick_sparse.score_samples(empty)).all()
+    assert quick_sparse.score_features(empty).shape == (3, 60)
+
+
+def test_sparse_rows_are_never_made_dense_whole(monkeypatch):
+    X = sparse_rows(3000, 400, density=0.01)
+    seen = []
+    whole = sp.csr_array.toarray
+
+    def guarded(self, *arguments, **options):
+        seen.append(self.shape)
+        return whole(self, *arguments, **options)
+
+    monkeypatch.setattr("skae._training.deviations._CELLS_PER_BLOCK", 2**16)
+    monkeypatch.setattr("skae._neighbours._CELLS_PER_BLOCK", 2**16)
+    monkeypatch.setattr(sp.csr_array, "toarray", guarded)
+    monkeypatch.setattr(sp.csr_matrix, "toarray", guarded)
+    AutoencoderOutlierDetector(**QUICK, n_references=500).fit(X).score_features(X)
+    assert max(rows for rows, columns in seen if columns == 400) < 1000
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_very_few_rows(rows):
+    X = low_rank(rows)
+    detector = AutoencoderOutlierDetector(**QUICK).fit(X)
+    assert np.isfinite(detector.score_samples(low_rank(5, seed=1))).all()
+
+
+def test_equal_rows_and_constant_columns_stay_finite():
+    X = np.repeat(low_rank(8), 20, axis=0)
+    X[:, 3] = 5.0
+    scores = AutoencoderOutlierDetector(**QUICK).fit(X).score_samples(X)
+    assert np.isfinite(scores).all()
+
+
+def test_pipeline_and_pickle():
+    X = low_rank(200)
+    pipe = make_pipeline(StandardScaler(), AutoencoderOutlierDetector(**QUICK)).fit(X)
+    again = pickle.loads(pickle.dumps(pipe))
+    assert np.array_equal(pipe.score_samples(X), again.score_samples(X))
+    assert set(pipe.predict(X)) == {-1, 1}
+
+
+def test_any_object_with_scores_will_do():
+    X = low_rank(200)
+    detector = AutoencoderOutlierDetector(OneClassSVM(), random_state=0).fit(X)
+    assert np.array_equal(detector.score_samples(X), detector.estimator_.score_samples(X))
+    with pytest.raises(ValueError, match="needs score='combined'"):
+        detector.score_features(X)
+    with pytest.raises(ValueError, match="needs an estimator with a method reconstruct"):
+        AutoencoderOutlierDetector(OneClassSVM(), score="combined").fit(X)
+
+
+def test_log_likelihood_is_that_of_the_estimator():
+    X = low_rank(200)
+    detector = AutoencoderOutlierDetector(score="log_likelihood", **QUICK).fit(X)
+    assert np.array_equal(detector.score_samples(X), detector.estimator_.score_samples(X))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("contamination", 0.0),
+        ("contamination", 0.6),
+        ("fdr", 1.0),
+        ("calibration_fraction", 0),
+        ("n_references", 0),
+        ("score", "distance"),
+        ("estimator", StandardScaler()),
+    ],
+)
+def test_bad_parameters_are_named(parameter, value):
+    with pytest.raises(InvalidParameterError, match=parameter):
+        AutoencoderOutlierDetector(**{parameter: value}).fit(low_rank(20))
+
+
+def test_bad_rows_are_named(default):
+    X = low_rank(5)
+    for method in ("score_samples", "predict", "p_values", "score_features"):
+        with pytest.raises(ValueError, match="is expecting 10 features"):
+            getattr(default, method)(X[:, :4])
+    with pytest.raises(ValueError, match="explain takes one row"):
+        default.explain(X)
+    X[2, 3] = np.nan
+    with pytest.raises(ValueError, match="contains NaN"):
+        default.score_samples(X)
+
+
+def test_p_values_need_rows_held_out():
+    detector = AutoencoderOutlierDetector(**QUICK).fit(low_rank(4))
+    with pytest.raises(ValueError, match="Raise calibration_fraction"):
+        detector.p_values(low_rank(4))
