@@ -15,9 +15,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA, FactorAnalysis, TruncatedSVD
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import TSNE
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
@@ -82,9 +82,9 @@ table.append(("features", *accuracies, "TruncatedSVD", "accuracy, 32 numbers a d
 
 # (b) How many latent dimensions, when there are no labels? ---------------------------------------
 #
-# The score of the VAE bounds the log-likelihood of new rows, so a grid search needs no y. Pixels are
-# whole numbers, 0 to 16: uniform noise spreads each over its unit, or the density of a pixel that is
-# always 0 would have no limit.
+# The score of the VAE bounds the log-likelihood of new rows, so a grid search needs no y. Pixels
+# are whole numbers, 0 to 16: uniform noise spreads each over its unit, or the density of a pixel
+# that is always 0 would have no limit.
 
 say("(b) searching the number of components of images of digits")
 digits, labels = load_digits(return_X_y=True)
@@ -142,23 +142,22 @@ for name in detectors[1:]:
 
 blue, orange, grey = "#0072B2", "#E69F00", "#666666"
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
+tight = {"markerscale": 1.8, "handletextpad": 0.0, "columnspacing": 0.8}
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+figure.get_layout_engine().set(wspace=0.06)
 
-# The codes of held-out documents, seen from where the training codes are farthest apart.
+# A map of the codes of held-out documents. It has not seen the labels: they are only the colours.
 result = results["skae"]
-train, test = (result["indices"][part][0] for part in ("train", "test"))
-encode = result["estimator"][0][:-1]
-view = LinearDiscriminantAnalysis(n_components=2).fit(
-    encode.transform(texts[train]), packages[train]
-)
-place = view.transform(encode.transform(texts[test]))
+test = result["indices"]["test"][0]
+codes = result["estimator"][0][:-1].transform(texts[test])
+place = TSNE(metric="cosine", init="random", random_state=0).fit_transform(codes)
 colours = [blue, orange, "#009E73", "#CC79A7", "#333333"]
 for label, (package, colour) in enumerate(zip(docstrings.target_names, colours, strict=True)):
     these = packages[test] == label
-    left.scatter(*place[these].T, s=14, color=colour, alpha=0.75, linewidth=0, label=package)
-left.legend(frameon=False, markerscale=1.8, handletextpad=0.1)
-left.set(xticks=[], yticks=[], xlabel="first discriminant", ylabel="second discriminant")
-left.set_title("(a) Codes of held-out docstrings")
+    left.scatter(*place[these].T, s=16, color=colour, alpha=0.8, linewidth=0, label=package)
+left.legend(ncols=5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), **tight)
+left.set_axis_off()
+left.set_title("(a) Codes of docstrings never seen before")
 
 styles = {"skae": (blue, "o-"), "PCA": (orange, "s--"), "FactorAnalysis": (grey, "^:")}
 for name, search in searches.items():
@@ -169,24 +168,29 @@ for name, search in searches.items():
 middle.set_xscale("log", base=2)
 middle.set_xticks(grid["n_components"], grid["n_components"])
 middle.set(xlabel="n_components", ylabel="log-likelihood of a held-out row (nats)")
-middle.legend(frameon=False)
+middle.legend(frameon=False, title="± standard error of 3 folds")
 middle.set_title("(b) How many dimensions do digits need?")
 
 score, is_normal = shown
-bins = np.linspace(np.quantile(score, 0.01), score.max(), 40)
-for these, colour, name in [(~is_normal, orange, "other digits"), (is_normal, blue, "an 8")]:
+bins = np.linspace(np.quantile(score, 0.01), score.max(), 30)
+for these, colour, name in [
+    (is_normal, blue, "new images of an 8"),
+    (~is_normal, orange, "others"),
+]:
     share = np.full(these.sum(), 1 / these.sum())
     right.hist(score[these], bins, weights=share, color=colour, alpha=0.75, label=name)
 right.set(xlabel="score_samples (nats)", ylabel="share of the images")
-right.legend(frameon=False)
-right.set_title("(c) A model of the digit 8 meets new images")
+right.yaxis.set_major_formatter("{x:.0%}")
+right.legend(frameon=False, loc="upper left")
+right.set_title("(c) Unusual images for a model of the digit 8")
 
 output = Path(__file__).parent / "output"
 output.mkdir(exist_ok=True)
 figure.savefig(output / "quickstart.png", dpi=150)
 say("written: output/quickstart.png")
 
-print(f"\n{'job':<11}{'skae':>9}{'baseline':>10}  {'which':<16}what the figure is (more is better)")
+print(f"\n{'job':<11}{'skae':>8}{'baseline':>10}  {'which':<16}{'skae is':<12}what the figure is")
 for job, ours, theirs, name, meaning in table:
     decimals = 1 if job == "size" else 3
-    print(f"{job:<11}{ours:9.{decimals}f}{theirs:10.{decimals}f}  {name:<16}{meaning}")
+    verdict = "better" if ours > theirs else "not better"
+    print(f"{job:<11}{ours:8.{decimals}f}{theirs:10.{decimals}f}  {name:<16}{verdict:<12}{meaning}")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-_CELLS_PER_BLOCK = 2**22
+_CELLS_PER_BLOCK = 2**21
 _ROWS_MULTIPLE = 16
 # More candidates than neighbours are compared exactly: the product that finds them rounds.
 _SPARE_CANDIDATES = 4
@@ -49,7 +49,7 @@ class Neighbours:
         How many of them the deviation from the nearest is averaged over.
     ridge : float
         Keeps the combination of neighbours near their mean: share of the mean squared distance
-        that is added to the diagonal of their Gram matrix.
+        that is added to the diagonal of their Gram matrix. With infinity it is their mean.
     """
 
     def __init__(
@@ -144,6 +144,8 @@ def _combination(difference: np.ndarray, ridge: float) -> np.ndarray:
     ``w' (G + r I) w`` with G the Gram matrix of the differences.
     """
     n_neighbors = difference.shape[1]
+    if np.isinf(ridge):
+        return np.full(difference.shape[:2], 1.0 / n_neighbors)
     gram = difference @ difference.transpose(0, 2, 1)
     spread = np.trace(gram, axis1=1, axis2=2) / n_neighbors
     gram += (ridge * spread + 1e-12)[:, None, None] * np.eye(n_neighbors)

@@ -45,6 +45,8 @@ def global_torch_seed(seed: int) -> Iterator[None]:
     Only for modules written by users, which draw their weights and their dropout from the global
     generators; everything in skae itself takes a generator as an argument.
     """
-    with torch.random.fork_rng():
+    # Looking at a CUDA device that the program does not use would start it up.
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import warnings
 from collections.abc import Iterator
 from numbers import Integral
 from pathlib import Path
@@ -24,7 +25,7 @@ PACKAGES = ("numpy", "pandas", "scipy", "sklearn", "torch")
 _ALIASES = ("np", "pd", "sp", "scikit", "pytorch", "libtorch", "aten")
 
 _SKIPPED_FOLDERS = {"tests", "externals", "vendored", "distutils"}
-_DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_DOCUMENTED = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 # Where a word is taken out, a space stays. The order matters: whole lines first, then words.
 _GIVEN_AWAY = [
@@ -60,9 +61,9 @@ def load_docstrings(*, n_per_package=500, min_words=30, random_state=0):
     private folders left out. The files are parsed, never imported.
 
     What would give the label away by itself is taken out: names of the packages and their usual
-    aliases ("np", "torch"), names with a dot or an underscore, examples (``>>>``) with their output, Sphinx directives
-    and roles, and section headings, whose style differs between packages. What is left is what the
-    texts are about, and how they are written.
+    aliases ("np", "pd"), other names with a dot or an underscore, examples (``>>>``) with their
+    output, Sphinx directives and roles, and section headings, whose style differs between packages.
+    What is left is what the texts are about, and how they are written.
 
     Parameters
     ----------
@@ -110,23 +111,24 @@ def load_docstrings(*, n_per_package=500, min_words=30, random_state=0):
     ['numpy', 'pandas', 'scipy', 'sklearn', 'torch']
     """
     rng = check_random_state(random_state)
-    chosen: list[tuple[str, str, int]] = []
+    origin: dict[str, tuple[str, int]] = {}  # file and label of each text
     for label, package in enumerate(PACKAGES):
-        texts = _texts_of(package, 2 * n_per_package, min_words, rng)
-        order = rng.permutation(len(texts))[:n_per_package]
-        chosen += [(*texts[i], label) for i in order]
-    shuffled = [chosen[i] for i in rng.permutation(len(chosen))]
-    data, filenames, target = zip(*shuffled, strict=True)
+        file_of = _texts_of(package, 2 * n_per_package, min_words, rng)
+        new = [text for text in file_of if text not in origin]
+        order = rng.permutation(len(new))[:n_per_package]
+        origin |= {new[i]: (file_of[new[i]], label) for i in order}
+    texts = list(origin)
+    data = [texts[i] for i in rng.permutation(len(texts))]
     return Bunch(
-        data=list(data),
-        target=np.array(target),
+        data=data,
+        target=np.array([origin[text][1] for text in data]),
         target_names=list(PACKAGES),
-        filenames=np.array(filenames),
+        filenames=np.array([origin[text][0] for text in data]),
     )
 
 
-def _texts_of(package: str, enough: int, min_words: int, rng) -> list[tuple[str, str]]:
-    """Return distinct texts of a package with the first file of each.
+def _texts_of(package: str, enough: int, min_words: int, rng) -> dict[str, str]:
+    """Return distinct texts of a package, each with the first file that holds it.
 
     Parsing takes nearly all of the time, so files are read in a random order until there are
     enough texts.
@@ -136,13 +138,13 @@ def _texts_of(package: str, enough: int, min_words: int, rng) -> list[tuple[str,
     file_of: dict[str, str] = {}
     for place in rng.permutation(len(paths)):
         path = paths[place]
-        for docstring in _docstrings(ast.parse(path.read_bytes())):
+        for docstring in _docstrings(_parsed(path)):
             text = strip_give_aways(docstring)
             if len(text.split()) >= min_words:
                 file_of.setdefault(text, f"{package}/{path.relative_to(root).as_posix()}")
         if len(file_of) >= enough:
             break
-    return list(file_of.items())
+    return file_of
 
 
 def _folder(package: str) -> Path:
@@ -158,7 +160,13 @@ def _is_skipped(path: Path) -> bool:
     return private or not _SKIPPED_FOLDERS.isdisjoint(folders)
 
 
-def _docstrings(node: ast.AST) -> Iterator[str]:
+def _parsed(path: Path) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # escapes that Python is about to forbid: not our source
+        return ast.parse(path.read_bytes())
+
+
+def _docstrings(node: ast.Module | _DOCUMENTED) -> Iterator[str]:
     """Give the docstrings of a module, its functions, its classes and theirs, from the top."""
     yield ast.get_docstring(node, clean=False) or ""
     for inner in node.body:

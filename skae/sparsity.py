@@ -61,7 +61,8 @@ class L1(Sparsity):
 
     def penalty(self, pre, code, gains, recent_rate, row_weight, n_active):
         """Return the mean over rows of the sum of activations times gains."""
-        return (_row_mean(code, row_weight) * gains).sum()
+        activation = code.mean(dim=0) if row_weight is None else row_weight @ code / len(code)
+        return (activation * gains).sum()
 
 
 class L2(Sparsity):
@@ -146,7 +147,9 @@ class TopK(Sparsity):
 
 def _row_mean(values: Tensor, row_weight: Tensor | None) -> Tensor:
     """Return the weighted mean over rows, of shape (n_components,)."""
-    return values.mean(dim=0) if row_weight is None else row_weight @ values / len(values)
+    if row_weight is None:
+        return values.mean(dim=0)
+    return row_weight @ values / row_weight.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
 
 def _xlogy_ratio(x: Tensor, y: Tensor) -> Tensor:

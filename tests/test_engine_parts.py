@@ -20,7 +20,7 @@ from skae._training.threads import threads_for
 from skae._training.trainer import choose_batch_size, choose_device, choose_n_epochs
 from skae.exceptions import NonFiniteLossError, SkaeError
 from skae.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
-from skae.networks import MLP, CustomNetwork, Layout
+from skae.networks import MLP, CustomNetwork, Layout, decoder_gains
 from skae.noise import Masking
 from skae.schedules import Constant, Cosine
 from tests.helpers import LIKELIHOOD_VARIANTS, generator, normal
@@ -149,6 +149,41 @@ def test_weights_of_the_module_are_those_of_the_seed():
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
+def test_decoder_laws_draws_and_means_are_those_of_its_output(likelihood):
+    module, code = make_module(likelihood), normal(6, N_COMPONENTS).float()
+    raw = module.decoder(code)
+    drawn = module.draw(code, generator(3))
+    assert torch.equal(drawn, module.observation.sample(raw, generator(3)))
+    assert torch.equal(module.mean(code), module.observation.mean(raw))
+
+
+def test_score_of_a_row_is_its_likelihood_given_its_own_code():
+    module, x = make_module(), normal(6, N_FEATURES).float()
+    expected = module.observation.log_likelihood(x, module.decoder(module.code(x)))
+    assert torch.equal(module.score(x), expected)
+
+
+def test_bottleneck_gets_the_gains_of_the_decoder_and_the_weights_of_the_rows():
+    class Asks(Bottleneck):
+        def forward(self, h, row_weight, gains, generator):
+            self.given = row_weight, gains()
+            return h, {"nothing": Term(h.sum(), 0.0, 0.0)}
+
+        def kl(self, h):
+            return 2 * h
+
+    layout = Layout(N_FEATURES, N_COMPONENTS, (4,), "relu")
+    module = AutoencoderModule(MLP(), Gaussian(), Asks, layout, MEAN, VARIANCE)
+    x, weight = normal(3, N_FEATURES).float(), torch.tensor([0.5, 1.0, 1.5])
+    output = module(Batch(x, weight), generator())
+    assert set(output.terms) == {"nothing"}
+    assert module.bottleneck.given[0] is weight
+    expected = decoder_gains(module.decoder, N_COMPONENTS)
+    assert torch.equal(module.bottleneck.given[1], expected)
+    assert torch.equal(module.kl(x), 2 * module.encoder(x))
 
 
 def test_encoder_has_as_many_outputs_as_the_bottleneck_takes():
@@ -280,7 +315,7 @@ def test_automatic_batches_and_epochs():
     assert choose_batch_size(3, 7) == 3
     assert choose_n_epochs(12, 10**6, "auto") == 12
     few, middle, many = (choose_n_epochs("auto", n, "auto") for n in (10, 128 * 400, 10**7))
-    assert (few, middle, many) == (200, 50, 10)
+    assert (few, middle, many) == (500, 50, 10)
     assert choose_n_epochs("auto", 4000, 10) == 50
 
 
@@ -378,7 +413,7 @@ def test_course_cools_down_on_a_plateau_and_stops():
     rates = run(course, [5.0] * 50)
     # The first epoch improves on nothing; three more without improvement are a plateau.
     assert course.converged_at == 4
-    cooling = np.linspace(1, 0, 6, endpoint=False)  # three epochs of two steps
+    cooling = 1 - (np.arange(6) + 0.5) / 6  # three epochs of two steps, in the middle of each
     np.testing.assert_allclose(rates, 0.1 * np.array([1.0] * 8 + cooling.tolist()))
     assert course.epoch == 7
 
@@ -422,14 +457,15 @@ def test_objective_is_not_looked_at_before_the_start():
 
 def test_rate_follows_the_schedule_step_by_step():
     course = make_course(5, schedule=Cosine(warmup=0.2))
-    expected = [0.1 * Cosine(warmup=0.2)(step / 10) for step in range(10)]
+    # In the middle of each step, so that the first one of a warm-up moves the weights.
+    expected = [0.1 * Cosine(warmup=0.2)((step + 0.5) / 10) for step in range(10)]
     np.testing.assert_allclose(run(course, falling(5)), expected, atol=1e-12)
 
 
 def test_schedule_and_cooling_are_multiplied():
     rates = run(make_course(20, schedule=Cosine(warmup=0.0)), [5.0] * 20)
-    factors = np.array([Cosine(warmup=0.0)(step / 40) for step in range(14)])
-    factors[8:] *= np.linspace(1, 0, 6, endpoint=False)
+    factors = np.array([Cosine(warmup=0.0)((step + 0.5) / 40) for step in range(14)])
+    factors[8:] *= 1 - (np.arange(6) + 0.5) / 6
     np.testing.assert_allclose(rates, 0.1 * factors)
 
 
@@ -453,7 +489,7 @@ def test_best_weights_are_those_at_the_lowest_objective(keep_best, expected):
 
     net = idle_net()
     course = make_course(6, monitor="valid_objective", keep_best=keep_best)
-    run(course, [5.0, 4.0, 3.0, 6.0, 7.0, 8.0], net, number_the_weights)
+    run(course, [5.0, 4.0, 3.0, 3.0, 7.0, 8.0], net, number_the_weights)
     assert (net.module_[0].weight == expected).all()
     assert course.best_state is None
 
@@ -495,6 +531,7 @@ def test_guard_restores_the_last_finite_weights_and_names_epoch_and_remedy(loss,
     assert (net.module_[0].weight == 2.0).all()
     for words in ("in epoch 3", f"loss {loss!r}", "learning_rate_init is 0.25", "input_scaling"):
         assert words in str(error.value)
+    assert guard.kept is None
 
 
 def test_guard_restores_the_first_weights_where_the_first_epoch_fails():
@@ -570,8 +607,10 @@ def test_progress_bar_counts_training_batches_and_closes(capsys):
     net.history.record("train_loss", 12.345)
     bar.on_epoch_end(net)
     assert "12.3" in bar.bar.postfix
+    shown = bar.bar
     bar.on_train_end(net)
     assert bar.bar is None
+    assert shown.disable  # what tqdm says of a bar that is closed
     assert "Fitting" in capsys.readouterr().err
 
 

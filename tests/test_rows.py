@@ -157,7 +157,7 @@ def test_a_value_in_another_column_is_another_row():
 
 
 def test_rows_in_different_chunks_are_merged(monkeypatch):
-    monkeypatch.setattr("skae._training.duplicates._ROWS_PER_CHUNK", 3)
+    monkeypatch.setattr("skae._training.duplicates._CELLS_PER_CHUNK", 3)
     X = np.tile(table(5), (4, 1))
     rows, weight = merge_duplicates(X, None)
     assert sorted(rows) == list(range(5))

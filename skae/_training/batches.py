@@ -40,7 +40,15 @@ def to_tensor(X, scaling: Scaling | None, device: str | torch.device) -> Tensor:
     rows = X.toarray() if sp.issparse(X) else X
     if scaling is not None:
         rows = scaling.apply(rows)
-    return torch.from_numpy(np.array(rows, dtype=np.float32, order="C")).to(device)
+    with np.errstate(over="ignore"):  # said in words below
+        rows = np.array(rows, dtype=np.float32, order="C")
+    if not np.isfinite(rows).all():
+        column = int(np.argmin(np.isfinite(rows).all(axis=0)))
+        raise ValueError(
+            f"Column {column} of X holds a value too large for single precision, which the network "
+            "computes in. Divide the column by a constant, or take its logarithm."
+        )
+    return torch.from_numpy(rows).to(device)
 
 
 class Rows(Dataset):

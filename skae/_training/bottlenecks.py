@@ -14,7 +14,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.stats import chi
 from torch import Tensor, nn
 
 from skae._random import torch_generator
@@ -122,11 +124,14 @@ class SparseBottleneck(Bottleneck):
         # A weight that is steered changes all the time, and the objective with it; how well the
         # fit does is then the reconstruction alone.
         self.final_weight = 0.0 if weight is None else float(weight)
-        self.register_buffer("weight", torch.tensor(self.final_weight or self.INITIAL_WEIGHT))
+        initial = self.INITIAL_WEIGHT if self.steered else self.final_weight
+        self.register_buffer("weight", torch.tensor(initial))
         target_rate = torch.full((n_components,), n_active / n_components)
         self.register_buffer("recent_rate", target_rate)  # of activity, over recent batches
         self.register_buffer("uses", torch.ones(n_components))  # active rows in this epoch
         self.register_buffer("dead", torch.zeros(n_components))  # 1 where no row was, in the last
+        # For single epochs, of which nobody knows how many will come: slow enough for the network to
+        # follow. A weight that runs ahead switches the whole code off.
         self.gain = 0.01
 
     def begin(self, n_steps):
@@ -161,7 +166,8 @@ class SparseBottleneck(Bottleneck):
         """Note which units were active, and steer the weight towards the target."""
         active = (code > 0).to(code.dtype)
         self.uses += active.sum(dim=0)
-        rate = active.mean(dim=0) if row_weight is None else row_weight @ active / len(active)
+        weight = torch.ones_like(active[:, 0]) if row_weight is None else row_weight
+        rate = weight @ active / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
         self.recent_rate.lerp_(rate, self.NEWEST)
         if self.steered:
             excess = rate.sum() / self.n_active - 1
@@ -194,8 +200,7 @@ class VariationalBottleneck(Bottleneck):
     even_errors = False
     points: Tensor
 
-    #: Points for the expectation over the posterior in `score`: all 2 k of the cubature rule up to
-    #: this many, so that the rule is exact for k <= 16.
+    #: Points for the expectation over the posterior in `score`, as near as whole spheres come.
     MOST_POINTS = 32
 
     def __init__(
@@ -284,14 +289,27 @@ def _normal_points(n_points: int, n_components: int, seed: int) -> Tensor:
 
 
 def _cubature_points(n_components: int, most: int, seed: int) -> Tensor:
-    r"""Return the points :math:`\pm \sqrt k q_i` of a randomly turned spherical cubature rule.
+    r"""Return points whose mean stands for a standard normal expectation in k dimensions.
 
-    With all k orthonormal directions :math:`q_i` the mean over the points is the Gaussian
-    expectation of every polynomial of degree three (Arasaratnam and Haykin 2009, equation 13), so
-    the bound is exact for a linear decoder with Gaussian noise. The random turn (Genz and Monahan
-    1998) keeps the rule unbiased for any function, and for a part of the directions.
+    On each of several spheres, the points :math:`\pm r q_i` with an orthonormal basis :math:`q_i`
+    that is turned at random. The radii :math:`r` are the middle quantiles of the chi distribution
+    in equal parts, scaled so that the mean of :math:`r^2` is k: with whole bases the rule is then
+    exact for polynomials of degree three (as that of Arasaratnam and Haykin 2009, equation 13, with
+    one sphere), so the bound is exact for a linear decoder with Gaussian noise. The random turns
+    are those of Genz and Monahan (1998). Where k is more than half of ``most``, one sphere has a
+    part of the basis.
     """
-    square = torch.empty(n_components, n_components, dtype=torch.float64)
-    q, r = torch.linalg.qr(square.normal_(generator=torch_generator(seed)))
-    directions = (q * r.diagonal().sign()).T[: most // 2] * math.sqrt(n_components)
+    generator = torch_generator(seed)
+    n_spheres = max(1, most // (2 * n_components))
+    radii = chi.ppf((np.arange(n_spheres) + 0.5) / n_spheres, n_components)
+    radii *= math.sqrt(n_components / np.square(radii).mean())
+    points = [radius * _turned_basis(n_components, generator)[: most // 2] for radius in radii]
+    directions = torch.cat(points)
     return torch.cat([directions, -directions]).float()
+
+
+def _turned_basis(n_components: int, generator: torch.Generator) -> Tensor:
+    """Return an orthonormal basis in the rows, uniform over all rotations (Mezzadri 2007)."""
+    square = torch.empty(n_components, n_components, dtype=torch.float64)
+    q, r = torch.linalg.qr(square.normal_(generator=generator))
+    return (q * r.diagonal().sign()).T

@@ -67,7 +67,8 @@ class Course(Callback):
         self.best = math.inf
         self.best_state = None
         self.converged_at: int | None = None
-        net.module_.bottleneck.begin(self.n_epochs * self.n_batches)
+        if self.n_epochs > 1:  # a single epoch may be one of many calls
+            net.module_.bottleneck.begin(self.n_epochs * self.n_batches)
 
     def on_epoch_begin(self, net, **kwargs):
         """Tell the bottleneck how far the training is; a single epoch has no beginning."""
@@ -80,7 +81,8 @@ class Course(Callback):
         A rate that the schedule leaves alone is not touched, so that a scheduler of skorch's can.
         """
         if training:
-            self._set_factor(net, self._factor(self.step / self.n_batches))
+            # In the middle of the step: at its start a warm-up would be zero.
+            self._set_factor(net, self._factor((self.step + 0.5) / self.n_batches))
             self.step += 1
 
     def on_epoch_end(self, net, **kwargs):
@@ -89,7 +91,7 @@ class Course(Callback):
         value = net.history[-1, self.monitor]
         if self.epoch == 1:
             self.first = value
-        if self.epoch > self.start * self.n_epochs:
+        if self.epoch > self.start * self.n_epochs or self.epoch == self.n_epochs:
             self._watch(net, value)
         if self.waited >= self.n_iter_no_change and self.converged_at is None:
             self.converged_at = self.epoch
@@ -139,9 +141,11 @@ class FiniteGuard(Callback):
                 self.kept[name].copy_(value)
             return
         net.module_.load_state_dict(self.kept)
-        self.kept = None
+        net.optimizer_.state.clear()  # its moments are not finite either
+        epoch, self.kept = len(net.history), None
+        del net.history[-1]
         raise NonFiniteLossError(
-            f"Training stopped: the loss or a weight was not finite in epoch {len(net.history)} "
+            f"Training stopped: the loss or a weight was not finite in epoch {epoch} "
             f"(loss {loss!r}). The weights of the epoch before are kept. The likely cause is a "
             f"learning rate that is too high (learning_rate_init is {net.lr!r}: try a tenth of "
             "it), or columns of very large values that were not scaled (try input_scaling='auto')."

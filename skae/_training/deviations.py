@@ -15,7 +15,7 @@ from skae._neighbours import Comparison, Neighbours
 from skae._training.duplicates import merge_duplicates
 from skae._training.scaling import Scaling, fit_scaling, summarise_columns
 
-_CELLS_PER_BLOCK = 2**22
+_CELLS_PER_BLOCK = 2**20
 # Columns that a sparse row does not use are left out of its shares below this part of its score.
 _SMALLEST_SHARE = 1e-3
 # A deviation is measured against its median, but never against less than this a column, and the
@@ -63,12 +63,16 @@ class Deviations:
         self.scaling = column_scaling(X, counts)
         X, counts = X[:n_references], counts[:n_references]
         self.neighbours = Neighbours(
-            scaled(X, self.scaling), counts, recipe.n_neighbors, recipe.n_nearest
+            scaled(X, self.scaling),
+            counts,
+            recipe.n_neighbors,
+            recipe.n_nearest,
+            ridge=0.1 if recipe.weights[1] else np.inf,
         )
         deviations = np.stack([*self._from_neighbours(), self._from_network(X)], axis=1)
         floor = np.array([_LEAST_USUAL * X.shape[1]] * 2 + [1e-9])
         weights = np.array(recipe.weights)
-        usual = np.maximum(np.median(deviations, axis=0), floor)
+        usual = np.maximum(_weighted_median(deviations, counts), floor)
         self.unit = weights / weights.sum() / usual
         self.root = np.sqrt(deviations @ self.unit)
 
@@ -178,6 +182,14 @@ def scaled(X, scaling: Scaling):
         return scaling.apply(X.astype(np.float64, copy=False))
     data = X.data / scaling.scale[X.indices]
     return sp.csr_array((data, X.indices, X.indptr), shape=X.shape)
+
+
+def _weighted_median(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the median of each column, a row counted as often as it occurs."""
+    order = np.argsort(values, axis=0, kind="stable")
+    below = np.cumsum(counts[order], axis=0)
+    middle = np.argmax(below >= 0.5 * below[-1], axis=0)
+    return np.take_along_axis(values, order, axis=0)[middle, np.arange(values.shape[1])]
 
 
 def _columns(part: _Part, n_features: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from pandas.util import hash_array
 
-_ROWS_PER_CHUNK = 2**14
+_CELLS_PER_CHUNK = 2**20
 
 
 def merge_duplicates(X, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -44,10 +44,14 @@ def hash_rows(X) -> np.ndarray:
     Equal rows have the same hash, dense or sparse, in single or in double precision.
     """
     if sp.issparse(X):
-        sums = np.concatenate([[np.uint64(0)], np.cumsum(_hash_entries(X.data, X.indices))])
+        step = _CELLS_PER_CHUNK
+        chunks = (slice(i, i + step) for i in range(0, len(X.data), step))
+        entries = [_hash_entries(X.data[c], X.indices[c]) for c in chunks]
+        sums = np.concatenate([[np.uint64(0)], *entries]).cumsum(dtype=np.uint64)
         return sums[X.indptr[1:]] - sums[X.indptr[:-1]]
     columns = np.arange(X.shape[1])
-    chunks = (X[i : i + _ROWS_PER_CHUNK] for i in range(0, len(X), _ROWS_PER_CHUNK))
+    step = max(1, _CELLS_PER_CHUNK // X.shape[1])
+    chunks = (X[i : i + step] for i in range(0, len(X), step))
     return np.concatenate([_hash_entries(chunk, columns).sum(axis=1) for chunk in chunks])
 
 

@@ -106,6 +106,8 @@ class AutoencoderNet(NeuralNet):
 
     def __setstate__(self, state):
         """Load on the device of the training if it is there, else on the CPU, without a word."""
+        if str(state["device"]).startswith("mps") and not torch.backends.mps.is_available():
+            state = {**state, "device": "cpu"}  # skorch looks after CUDA alone
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeviceWarning)
             super().__setstate__(state)
@@ -129,7 +131,7 @@ class _EpochRecord:
     def means(self) -> dict[str, float]:
         """Return loss, objective and each term, averaged over the rows of the epoch."""
         share = torch.tensor(self.sizes, dtype=torch.float64) / sum(self.sizes)
-        values = torch.stack(self.totals + self.terms).double().cpu()
+        values = torch.stack(self.totals + self.terms).cpu().double()  # MPS has no double
         totals, terms = values.split([len(self.totals), len(self.terms)])
         means = dict(
             zip(self.final_weights, (share @ terms.view(len(share), -1)).tolist(), strict=True)

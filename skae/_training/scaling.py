@@ -66,6 +66,12 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
         scale = (columns.fourth_moment / 3.0) ** 0.25
     no_spread = columns.constant & (kind != "max")
     scale = np.where(no_spread | (scale == 0), 1.0, scale)
+    if not np.isfinite(scale).all():
+        column = int(np.argmin(np.isfinite(scale)))
+        raise ValueError(
+            f"Column {column} of X holds values as large as {columns.largest[column]:.3g}, too "
+            "large to be scaled. Divide the column by a constant, or take its logarithm."
+        )
     return Scaling(None if sparse or kind == "max" else columns.mean, scale)
 
 

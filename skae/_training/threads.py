@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,12 @@ from torch import nn
 # more than they save; and where other programs want the cores too, it costs many times the step.
 _WORTH_SHARING = 1e8
 
+# The number is the whole process's: with fits in several threads the first one lowers it, and the
+# last one puts it back.
+_lock = threading.Lock()
+_users = 0
+_before = 1
+
 
 @contextmanager
 def threads_for(module: nn.Module, n_rows: int) -> Iterator[None]:
@@ -19,11 +26,29 @@ def threads_for(module: nn.Module, n_rows: int) -> Iterator[None]:
 
     The number of threads is put back afterwards.
     """
-    before = torch.get_num_threads()
     n_weights = sum(parameter.numel() for parameter in module.parameters())
-    if 6 * n_rows * n_weights < _WORTH_SHARING:
-        torch.set_num_threads(1)
+    if 6 * n_rows * n_weights >= _WORTH_SHARING:
+        yield
+        return
+    _lower()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _put_back()
+
+
+def _lower() -> None:
+    global _users, _before
+    with _lock:
+        if _users == 0:
+            _before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        _users += 1
+
+
+def _put_back() -> None:
+    global _users
+    with _lock:
+        _users -= 1
+        if _users == 0:
+            torch.set_num_threads(_before)

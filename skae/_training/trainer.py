@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +18,14 @@ from skae._training.net import AutoencoderNet
 from skae._training.objective import Objective
 from skae._training.scaling import Scaling
 from skae._training.threads import threads_for
+from skae.exceptions import NonFiniteLossError
 from skae.schedules import Schedule
 
-# Steps that "auto" aims at, and the least and most epochs that it takes for them.
-_AUTO_STEPS, _AUTO_EPOCHS = 20_000, (10, 200)
+# Steps that "auto" aims at, the least and most epochs that it takes for them, and the least steps.
+_AUTO_STEPS, _AUTO_EPOCHS, _LEAST_STEPS = 20_000, (10, 200), 500
 _AUTO_BATCH_SIZE = 128
 
-_HOLD_OUT = 4  # purpose of a random stream of a net
+_HOLD_OUT, _MODULES_OF_USERS = 4, 5  # purposes of random streams of a net
 
 
 def choose_device(device: str) -> str:
@@ -41,11 +43,15 @@ def choose_batch_size(batch_size: int | str, n_rows: int) -> int:
 
 
 def choose_n_epochs(max_iter: int | str, n_rows: int, batch_size: int | str) -> int:
-    """Return the epochs; "auto" takes those for about 20,000 steps, at least 10, at most 200."""
+    """Return the epochs; "auto" takes those for about 20,000 steps, at least 10, at most 200.
+
+    A table so small that 200 epochs are no 500 steps gets the epochs for 500.
+    """
     if not isinstance(max_iter, str):
         return max_iter
     n_batches = -(-n_rows // choose_batch_size(batch_size, n_rows))
-    return int(np.clip(_AUTO_STEPS // n_batches, *_AUTO_EPOCHS))
+    n_epochs = int(np.clip(_AUTO_STEPS // n_batches, *_AUTO_EPOCHS))
+    return max(n_epochs, -(-_LEAST_STEPS // n_batches))
 
 
 class Stopping(NamedTuple):
@@ -123,9 +129,34 @@ def train(
         _temporary_callbacks(net, first, last=[course]),
         _seeded_if_needed(net),
         threads_for(net.module_, net.batch_size),
+        _unchanged_on_error(net),
     ):
         net.partial_fit(rows)
     return course.converged_at is not None or course.epoch < n_epochs
+
+
+@contextlib.contextmanager
+def _unchanged_on_error(net: AutoencoderNet):
+    """Put a net that was trained before back as it was, where going on with it fails.
+
+    A loss that is not finite is no such failure: the net then keeps its last finite weights.
+    """
+    for group in net.optimizer_.param_groups:
+        group["lr"] = group["initial_lr"]  # wherever the last training left it
+    n_epochs = len(net.history)
+    before = None
+    if n_epochs:
+        before = copy.deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
+    try:
+        yield
+    except NonFiniteLossError:
+        raise
+    except BaseException:
+        if before is not None:
+            net.module_.load_state_dict(before[0])
+            net.optimizer_.load_state_dict(before[1])
+            del net.history[n_epochs:]
+        raise
 
 
 @contextlib.contextmanager
@@ -147,4 +178,4 @@ def _seeded_if_needed(net: AutoencoderNet):
     """Seed torch's global generators for modules that draw from them."""
     if not net.module__network.uses_global_generator:
         return contextlib.nullcontext()
-    return global_torch_seed(derive_seed(net.seed, len(net.history)))
+    return global_torch_seed(derive_seed(net.seed, _MODULES_OF_USERS, len(net.history)))

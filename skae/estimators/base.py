@@ -124,7 +124,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
             self._train(X, index, weight, one_epoch)
         except NonFiniteLossError:
             raise  # with the last finite weights, which are worth keeping
-        except Exception:
+        except BaseException:  # Ctrl-C too
             self.__dict__ = before
             raise
         return self
@@ -187,9 +187,10 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
                 extra_callbacks=self._weight_decay()[1],
                 description=type(self).__name__,
             )
-        finally:
-            self._record()
-            self._after_fit(X[self._rows_to_look_back_on(index, weight)])
+        except NonFiniteLossError:
+            self._look_back(X, index, weight)
+            raise
+        self._look_back(X, index, weight)
         if not (ended or one_epoch or self.max_iter == "auto"):
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the objective is still "
@@ -213,25 +214,21 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
             self.validation_fraction if hold_out else None,
         )
 
-    def _record(self) -> None:
-        """Set the fitted attributes that tell how the training went."""
-        history = self.net_.history
-        names = [k for k in (history[-1] if history else {}) if k.startswith(("train_", "valid_"))]
-        names = [k for k in names if not k.endswith(("batch_count", "loss_best"))]
+    def _look_back(self, X, index, weight) -> None:
+        """Set the fitted attributes that tell how the training went, and what came of it."""
+        # An epoch that Ctrl-C cut short has no record.
+        history = [row for row in self.net_.history if "train_loss" in row]
+        names = [name for row in history for name in row if name.startswith(("train_", "valid_"))]
         self.history_ = {
             name.removeprefix("train_"): [row.get(name, np.nan) for row in history]
-            for name in names
+            for name in dict.fromkeys(names)
+            if not name.endswith(("batch_count", "loss_best"))
         }
         self.n_iter_ = len(history)
         self.loss_curve_ = self.history_.get("objective", [])
-        self.validation_scores_ = [-value for value in self.history_.get("valid_objective", [])]
-
-    def _rows_to_look_back_on(self, index, weight) -> np.ndarray:
-        """Return at most 10,000 training rows: the first, which are in the order of their hash."""
-        if weight is None or len(index) <= _ROWS_TO_LOOK_BACK_ON:
-            return index[:_ROWS_TO_LOOK_BACK_ON]
-        draw = np.random.RandomState(self._seed)
-        return draw.choice(index, _ROWS_TO_LOOK_BACK_ON, p=weight / weight.sum())
+        held_out = self.history_.get("valid_objective", [])
+        self.validation_scores_ = [-value for value in held_out if not np.isnan(value)]
+        self._after_fit(X[_representatives(index, weight)])
 
     def _validate_training_rows(self, X, sample_weight, reset: bool):
         X = self._validate_rows(X, reset)
@@ -257,3 +254,16 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _representatives(index: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Return at most 10,000 training rows, each as often as its weight says.
+
+    The rows lie in the order of their hash, so that the first are as good as a random choice; and
+    with weights, evenly spaced steps through their sum are.
+    """
+    if weight is None:
+        return index[:_ROWS_TO_LOOK_BACK_ON]
+    steps = (np.arange(_ROWS_TO_LOOK_BACK_ON) + 0.5) / _ROWS_TO_LOOK_BACK_ON
+    places = np.searchsorted(np.cumsum(weight) / weight.sum(), steps)
+    return index[places.clip(max=len(index) - 1)]

@@ -62,7 +62,7 @@ class DenoisingAETransformer(SampledCodesMixin, BaseAutoencoder):
         parameters and returns a torch optimiser.
     max_iter : int or "auto", default="auto"
         Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at most
-        200.
+        200 (or those for 500 steps, if they are more).
     tol : float, default=1e-4
         An epoch improves when the objective falls by more than ``tol`` times its whole fall so far;
         at least 0.
@@ -76,9 +76,10 @@ class DenoisingAETransformer(SampledCodesMixin, BaseAutoencoder):
         Share of the rows that ``early_stopping`` holds out, in (0, 1).
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last one instead of starting anew. The
-        network, the likelihood, the scaling and the optimiser then stay what they are.
+        network, the scaling, the optimiser and the terms of the objective then stay what they are;
+        what decides how long to train is read anew.
     device : str, default="auto"
-        Where to train: "auto" takes CUDA, else MPS, else the CPU; or any torch device.
+        Where to train: "auto" takes CUDA, else MPS, else the CPU; or the name of a torch device.
     callbacks : list of skorch callbacks or None, default=None
         Called during training, as in skorch.
     verbose : int, default=0

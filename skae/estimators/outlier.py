@@ -43,13 +43,14 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
     estimator : estimator or None, default=None
         What reconstructs rows, cloned and fitted: any object with ``reconstruct`` (the four
         transformers of skae) or only ``score_samples``. None is a `DenoisingAETransformer` without
-        a bottleneck and with "swap_gaussian" noise, trained for 500 steps.
+        a bottleneck and with "swap_gaussian" noise, trained for 500
+        steps, fewer below 200 rows.
     contamination : "auto" or float, default="auto"
         Share of bad rows in the training set, in (0, 0.5]; it fixes ``offset_``. With a number,
         training is robust: that share of the rows, the farthest from their 50 neighbours, takes no
         part, and deviations are those from 50 neighbours rather than from the nearest. "auto"
         trusts all training rows and puts ``offset_`` where one in a hundred of them is below.
-    score : {"auto", "combined", "log_likelihood"}, default="auto"
+    criterion : {"auto", "combined", "log_likelihood"}, default="auto"
         "combined" is described above, "log_likelihood" is ``estimator.score_samples`` as it is;
         "auto" is "combined" wherever the estimator has ``reconstruct``.
     fdr : float or None, default=None
@@ -118,7 +119,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "score_samples"]), None],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
-        "score": [StrOptions({"auto", "combined", "log_likelihood"})],
+        "criterion": [StrOptions({"auto", "combined", "log_likelihood"})],
         "fdr": [Interval(Real, 0, 1, closed="neither"), None],
         "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_references": [Interval(Integral, 1, None, closed="left")],
@@ -136,7 +137,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         self,
         estimator=None,
         contamination="auto",
-        score="auto",
+        criterion="auto",
         fdr=None,
         calibration_fraction=0.1,
         n_references=10_000,
@@ -144,7 +145,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
     ):
         self.estimator = estimator
         self.contamination = contamination
-        self.score = score
+        self.criterion = criterion
         self.fdr = fdr
         self.calibration_fraction = calibration_fraction
         self.n_references = n_references
@@ -191,12 +192,12 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
     def _choose_score(self) -> bool:
         """Return whether the score is the combined one."""
         can_reconstruct = self.estimator is None or hasattr(self.estimator, "reconstruct")
-        if self.score == "combined" and not can_reconstruct:
+        if self.criterion == "combined" and not can_reconstruct:
             raise ValueError(
-                "score='combined' needs an estimator with a method reconstruct. "
-                f"Got {self.estimator!r}. Set score='log_likelihood'."
+                "criterion='combined' needs an estimator with a method reconstruct. "
+                f"Got {self.estimator!r}. Set criterion='log_likelihood'."
             )
-        return can_reconstruct and self.score != "log_likelihood"
+        return can_reconstruct and self.criterion != "log_likelihood"
 
     def _split(self, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows to train on, and those to calibrate p-values with."""
@@ -235,7 +236,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
             input_scaling="fourth_moment" if sp.issparse(X) else "standard",
             alpha=0.0,
             batch_size=_BATCH_SIZE,
-            max_iter=-(-_STEPS // n_batches),
+            max_iter=-(-min(_STEPS, 100 + 2 * n_distinct) // n_batches),
             tol=0.0,
             n_iter_no_change=_STEPS,
             random_state=derive_seed(seed, 2) % 2**31,
@@ -400,8 +401,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
     def _check_combined(self, method: str) -> None:
         if not self._combined:
             raise ValueError(
-                f"{method} needs score='combined': a log-likelihood of {self.estimator_!r} is not "
-                "known feature by feature."
+                f"{method} needs criterion='combined': a log-likelihood of {self.estimator_!r} is "
+                "not known feature by feature."
             )
 
     def _validate_rows(self, X, reset: bool = False):

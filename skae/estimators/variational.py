@@ -76,7 +76,7 @@ class VAETransformer(BaseAutoencoder):
         parameters and returns a torch optimiser.
     max_iter : int or "auto", default="auto"
         Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at most
-        200.
+        200 (or those for 500 steps, if they are more).
     tol : float, default=1e-4
         An epoch improves when the objective falls by more than ``tol`` times its whole fall so far;
         at least 0.
@@ -90,9 +90,10 @@ class VAETransformer(BaseAutoencoder):
         Share of the rows that ``early_stopping`` holds out, in (0, 1).
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last one instead of starting anew. The
-        network, the likelihood, the scaling and the optimiser then stay what they are.
+        network, the scaling, the optimiser and the terms of the objective then stay what they are;
+        what decides how long to train is read anew.
     device : str, default="auto"
-        Where to train: "auto" takes CUDA, else MPS, else the CPU; or any torch device.
+        Where to train: "auto" takes CUDA, else MPS, else the CPU; or the name of a torch device.
     callbacks : list of skorch callbacks or None, default=None
         Called during training, as in skorch.
     verbose : int, default=0
@@ -149,10 +150,10 @@ class VAETransformer(BaseAutoencoder):
         + \beta \sum_j \mathrm{KL}(q(z_j \mid x_i) \,\Vert\, p(z_j))
 
     (Kingma and Welling 2014, equation 3), both summed over dimensions, in nats. The expectation is
-    one draw in training. `score_samples` uses :math:`\beta = 1` and a fixed rule: the mean over
-    the points of a spherical cubature, turned at random once for each fit, so that the same row has
-    the same score whatever the batch. The rule is exact for a linear decoder with Gaussian noise
-    and up to 16 components. With ``n_importance_samples`` the score is the bound of Burda et al.
+    one draw in training. `score_samples` uses :math:`\beta = 1` and a fixed rule for it: the mean
+    over about 32 points on spheres about the posterior mean, turned at random once for each fit, so
+    that the same row has the same score whatever the batch. The rule is exact for a linear decoder
+    with Gaussian noise and up to 16 components, and an approximation otherwise. With ``n_importance_samples`` the score is the bound of Burda et al.
     (2016), equation 8, at draws that are fixed by the fit.
 
     References
@@ -275,5 +276,5 @@ class VAETransformer(BaseAutoencoder):
                 "give each latent free_bits=0.1, or train longer. If X is pure noise, this is "
                 "the right answer.",
                 PosteriorCollapseWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
