@@ -130,8 +130,8 @@ class SparseBottleneck(Bottleneck):
         self.register_buffer("recent_rate", target_rate)  # of activity, over recent batches
         self.register_buffer("uses", torch.ones(n_components))  # active rows in this epoch
         self.register_buffer("dead", torch.zeros(n_components))  # 1 where no row was, in the last
-        # For single epochs, of which nobody knows how many will come: slow enough for the network to
-        # follow. A weight that runs ahead switches the whole code off.
+        # For single epochs, of which nobody knows how many will come: slow enough for the network
+        # to follow. A weight that runs ahead switches the whole code off.
         self.gain = 0.01
 
     def begin(self, n_steps):

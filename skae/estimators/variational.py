@@ -153,8 +153,9 @@ class VAETransformer(BaseAutoencoder):
     one draw in training. `score_samples` uses :math:`\beta = 1` and a fixed rule for it: the mean
     over about 32 points on spheres about the posterior mean, turned at random once for each fit, so
     that the same row has the same score whatever the batch. The rule is exact for a linear decoder
-    with Gaussian noise and up to 16 components, and an approximation otherwise. With ``n_importance_samples`` the score is the bound of Burda et al.
-    (2016), equation 8, at draws that are fixed by the fit.
+    with Gaussian noise and up to 16 components, and an approximation otherwise. With
+    ``n_importance_samples`` the score is the bound of Burda et al. (2016), equation 8, at draws
+    that are fixed by the fit.
 
     References
     ----------
