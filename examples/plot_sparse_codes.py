@@ -3,8 +3,8 @@
 A sparse autoencoder with a linear decoder is a dictionary: each row is a sum of a few atoms, and
 the encoder says which ones, and how much of each, in one pass. Here every image may use 5 of 48
 atoms on average. What do the atoms look like, is the target met on images that the fit did not see,
-and how much of them can be said with 5 atoms? Beside it stand dictionary learning with the same
-numbers, where each code is found by a search, and PCA with 5 components.
+and how much of those images can be said with 5 atoms? Beside it stand dictionary learning with the
+same numbers, which searches for the atoms of each image, and PCA with 5 components.
 """
 
 from pathlib import Path
@@ -21,12 +21,12 @@ from skae import SparseAutoencoderTransformer
 train, test = train_test_split(load_digits().data, test_size=0.3, random_state=0)
 
 
-def explained(reconstruction):
-    """Share of the variance of the held-out images, all pixels together."""
-    return r2_score(test, reconstruction, multioutput="variance_weighted")
+def report(kind, n_active, reconstruction):
+    share = r2_score(test, reconstruction, multioutput="variance_weighted")
+    print(f"{kind:<21}{n_active:12.2f}{share:20.3f}")
 
 
-print("kind           active units, held-out   dead   variance explained, held-out")
+print(f"{'on held-out images':<21}{'active units':>12}{'variance explained':>20}")
 for sparsity in ("l1", "l2", "topk"):
     sparse = SparseAutoencoderTransformer(
         n_components=48,
@@ -35,55 +35,59 @@ for sparsity in ("l1", "l2", "topk"):
         hidden_layer_sizes=(),  # encoder and decoder are linear
         input_scaling=None,  # pixels share a unit
         learning_rate_init=5e-3,
-        tol=1e-3,
+        tol=1e-2,
         random_state=0,
     ).fit(train)
-    n_active = (sparse.transform(test) > 0).sum(axis=1).mean()
-    share = explained(sparse.reconstruct(test))
-    print(f"{sparsity:<14} {n_active:22.2f} {sparse.n_dead_:6d} {share:30.3f}")
+    codes = sparse.transform(test)
+    report(sparsity, (codes > 0).sum(axis=1).mean(), sparse.inverse_transform(codes))
 
 mean = train.mean(axis=0)
 dictionary = MiniBatchDictionaryLearning(
-    48, transform_algorithm="omp", transform_n_nonzero_coefs=5, max_iter=10, random_state=0
+    48, alpha=10, transform_algorithm="omp", transform_n_nonzero_coefs=5, random_state=0
 ).fit(train - mean)
-share = explained(dictionary.transform(test - mean) @ dictionary.components_ + mean)
-print(f"{'dictionary':<14} {5:22.2f} {'':6} {share:30.3f}")
+report("dictionary learning", 5, dictionary.transform(test - mean) @ dictionary.components_ + mean)
 pca = PCA(n_components=5).fit(train)
-share = explained(pca.inverse_transform(pca.transform(test)))
-print(f"{'PCA':<14} {5:22.2f} {'':6} {share:30.3f}")
+report("PCA", 5, pca.inverse_transform(pca.transform(test)))
 
-# The atoms: what one unit of each code adds to an image without any.
+# The atoms of the last fit ("topk"): what one unit of each code adds to an image without any.
 nothing = sparse.inverse_transform(np.zeros((1, 48)))
 atoms = sparse.inverse_transform(np.eye(48)) - nothing
-codes = sparse.transform(test)
+order = np.argsort(-(codes > 0).mean(axis=0))  # the ones that are used most come first
 
 
-def show(place, image, limit, colours="RdBu_r", title=None):
-    place.imshow(image.reshape(8, 8), cmap=colours, vmin=-limit, vmax=limit)
+def show(place, image, limits, colours="gray", title=None):
+    place.imshow(image.reshape(8, 8), cmap=colours, vmin=limits[0], vmax=limits[1])
     place.set(xticks=[], yticks=[])
     place.set_title(title, fontsize=9)
 
 
-figure = plt.figure(figsize=(13, 5), layout="constrained")
-left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1])
-
-# The ones that are used most come first.
-order = np.argsort(-(sparse.transform(train) > 0).mean(axis=0))
-left.suptitle("48 atoms, the most used first (blue: darker, red: lighter)")
+figure = plt.figure(figsize=(13.5, 5.4), layout="constrained")
+left, right = figure.subfigures(1, 2, width_ratios=[1.1, 1], wspace=0.04)
+left.suptitle("48 atoms, the most used first (red adds ink, blue takes it away)")
 for place, unit in zip(left.subplots(6, 8).flat, order, strict=True):
-    show(place, atoms[unit], np.abs(atoms[unit]).max())
+    largest = np.abs(atoms[unit]).max()
+    show(place, atoms[unit], (-largest, largest), "RdBu_r")
 
-right.suptitle("Held-out images as the sum of a mean image and their atoms")
-rows = right.subplots(4, 8)
-for row, image in zip(rows, range(4), strict=True):
-    used = np.argsort(-codes[image])[:5]
-    show(row[0], test[image], 16, "gray", "image")
-    show(row[1], sparse.reconstruct(test[[image]]), 16, "gray", "from 5 atoms")
-    show(row[2], nothing, 16, "gray", "mean image")
-    for place, unit in zip(row[3:], used, strict=True):
-        part = codes[image, unit] * atoms[unit]
-        show(place, part, 12, title=f"atom {np.flatnonzero(order == unit)[0] + 1}")
+above, below = right.subfigures(2, 1, height_ratios=[3.4, 2])
+above.suptitle("Held-out images: the same for all, plus five atoms")
+titles = ["image", "5 atoms", "the same"]
+for row, image in zip(above.subplots(3, 8), (0, 1, 3), strict=True):
+    for place, drawn, title in zip(
+        row, [test[image], sparse.inverse_transform(codes[[image]]), nothing], titles, strict=False
+    ):
+        show(place, drawn, (0, 16), title=title)
+    for place, unit in zip(row[3:], np.argsort(-codes[image])[:5], strict=True):
+        number = np.flatnonzero(order == unit)[0] + 1
+        show(place, codes[image, unit] * atoms[unit], (-12, 12), "RdBu_r", f"atom {number}")
+
+below.suptitle("New images: sample()")
+for place, image in zip(below.subplots(2, 8).flat, sparse.sample(16, random_state=0), strict=True):
+    show(place, image, (0, 16))
 
 output = Path(__file__).parent / "output"
 output.mkdir(exist_ok=True)
 figure.savefig(output / "sparse_codes.png", dpi=150)
+
+# Every kind of sparsity meets the target on new images, "topk" exactly. With as many numbers, five
+# chosen atoms say far more than the first five components of PCA. Dictionary learning says most: it
+# searches for the best atoms of each image, where the autoencoder has one matrix and a rule.

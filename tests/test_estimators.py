@@ -187,6 +187,29 @@ def test_early_stopping_ends_a_fit_that_only_learns_noise_by_heart():
     assert np.argmax(stopped.validation_scores_) < stopped.n_iter_ - 5
 
 
+class Diary(Callback):
+    """Keeps the weights of each epoch."""
+
+    def initialize(self):
+        self.weights = []
+        return self
+
+    def on_epoch_end(self, net, **kwargs):
+        state = net.module_.state_dict().values()
+        self.weights.append(np.concatenate([value.double().numpy().ravel() for value in state]))
+
+
+def test_early_stopping_keeps_the_weights_that_were_best_for_the_rows_held_out():
+    noise, diary = np.random.RandomState(0).normal(size=(60, 12)), Diary()
+    settings = {"n_components": 4, "hidden_layer_sizes": (64,), "learning_rate_init": 5e-3}
+    settings |= {"max_iter": 200, "n_iter_no_change": 5, "random_state": 0}
+    estimator = AutoencoderTransformer(early_stopping=True, callbacks=[diary], **settings)
+    estimator.fit(noise)
+    best = int(np.argmax(estimator.validation_scores_))
+    np.testing.assert_array_equal(weights_of(estimator), diary.weights[best])
+    assert not np.array_equal(diary.weights[best], diary.weights[-1])
+
+
 # Methods.
 
 
@@ -248,6 +271,16 @@ def test_code_of_a_vae_is_the_posterior_mean():
     with torch.no_grad():
         mean_and_log_std = vae.module_.encoder(torch.from_numpy(X).float())
     np.testing.assert_allclose(vae.transform(X), mean_and_log_std[:, :3], atol=1e-5)
+
+
+def test_rows_of_a_bernoulli_are_scaled_for_the_encoder_alone():
+    rows = one_hot() * np.linspace(0.2, 0.9, 12)
+    estimator = AutoencoderTransformer(likelihood="bernoulli", input_scaling="max", **QUICK)
+    codes = estimator.fit_transform(rows)
+    with torch.no_grad():
+        expected = estimator.module_.encoder(torch.from_numpy(rows / rows.max(axis=0)).float())
+    np.testing.assert_allclose(codes, expected, atol=1e-5)
+    np.testing.assert_allclose(estimator.reconstruct(rows).mean(), rows.mean(), rtol=0.1)
 
 
 def test_sparse_output_is_csr_with_the_same_codes():
@@ -515,17 +548,18 @@ def test_sparse_rows_give_what_dense_rows_give(Estimator, name, settings):
 @every_estimator
 def test_stored_zeros_and_repeated_entries_are_nothing_special(Estimator):
     rows = sp.csr_array(counts())
-    half = sp.csr_array((rows.data / 2, rows.indices, rows.indptr), shape=rows.shape)
-    twice = sp.coo_array(
-        (
-            np.concatenate([half.data, half.data, np.zeros(50)]),
-            np.hstack([half.tocoo().coords, half.tocoo().coords, np.indices((50, 1))[:, :, 0]]),
-        ),
-        shape=rows.shape,
-    )
+    halves = (np.repeat(rows.data / 2, 2), np.repeat(rows.indices, 2), rows.indptr * 2)
+    repeated = sp.csr_array(halves, shape=rows.shape)
+    every_cell = tuple(place.ravel() for place in np.indices(rows.shape))
+    with_zeros = sp.coo_array((rows.toarray().ravel(), every_cell), shape=rows.shape)
+    assert repeated.nnz == 2 * rows.nnz
+    assert with_zeros.nnz == rows.shape[0] * rows.shape[1]
     expected = Estimator(**QUICK).fit(rows)
-    estimator = Estimator(**QUICK).fit(twice)
-    np.testing.assert_array_equal(weights_of(estimator), weights_of(expected))
+    for given in (repeated, with_zeros):
+        estimator = Estimator(**QUICK).fit(given)
+        np.testing.assert_allclose(weights_of(estimator), weights_of(expected), atol=1e-6)
+        np.testing.assert_array_equal(expected.transform(given), expected.transform(rows))
+    assert repeated.nnz == 2 * rows.nnz  # what was given is left alone
 
 
 @every_estimator
@@ -680,6 +714,29 @@ def test_callback_of_the_user_sees_every_batch_and_epoch():
     counter = Counter()
     AutoencoderTransformer(**QUICK, batch_size=50, callbacks=[("count", counter)]).fit(X)
     assert (counter.batches, counter.epochs) == (20, 5)
+
+
+class Reader(Callback):
+    """Notes the rows of each training batch, by epoch."""
+
+    def initialize(self):
+        self.epochs = []
+        return self
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.epochs.append([])
+
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        self.epochs[-1] += batch.x.tolist() if training else []
+
+
+def test_every_epoch_sees_every_row_once_in_an_order_of_its_own():
+    reader = Reader()
+    AutoencoderTransformer(**QUICK, batch_size=50, input_scaling=None, callbacks=[reader]).fit(X)
+    assert len(reader.epochs) == 5
+    for epoch in reader.epochs:
+        np.testing.assert_allclose(sorted(epoch), sorted(X.tolist()), rtol=1e-6, atol=1e-6)
+    assert len({tuple(map(tuple, epoch)) for epoch in reader.epochs}) == 5
 
 
 def test_early_stopping_of_skorch_stops():

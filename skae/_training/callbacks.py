@@ -137,8 +137,10 @@ class FiniteGuard(Callback):
         """Keep the weights, or put the kept ones back and raise."""
         loss, state = net.history[-1, "train_loss"], net.module_.state_dict()
         if math.isfinite(loss) and all(_finite(value) for value in state.values()):
-            for name, value in state.items():
-                self.kept[name].copy_(value)
+            # Weights that grew a thousandfold in an epoch are finite, and of no use.
+            if not any(_exploded(w, self.kept[name]) for name, w in net.module_.named_parameters()):
+                for name, value in state.items():
+                    self.kept[name].copy_(value)
             return
         net.module_.load_state_dict(self.kept)
         net.optimizer_.state.clear()  # its moments are not finite either
@@ -206,6 +208,12 @@ class FitProgress(Callback):
         """Close the bar."""
         self.bar.close()
         self.bar = None
+
+
+def _exploded(now: Tensor, before: Tensor) -> bool:
+    if now.numel() == 0:
+        return False
+    return bool(now.detach().abs().max() > 1e3 * before.abs().max().clamp_min(1.0))
 
 
 def _finite(value: Tensor) -> bool:

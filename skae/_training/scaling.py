@@ -64,8 +64,9 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
         scale = np.sqrt(columns.variance)
     else:
         scale = (columns.fourth_moment / 3.0) ** 0.25
-    no_spread = columns.constant & (kind != "max")
-    scale = np.where(no_spread | (scale == 0), 1.0, scale)
+    # A constant column that is centred is zero anyhow; one that is not goes to one.
+    scale = np.where(columns.constant, columns.largest if sparse or kind == "max" else 1.0, scale)
+    scale = np.where(scale == 0, 1.0, scale)
     if not np.isfinite(scale).all():
         column = int(np.argmin(np.isfinite(scale)))
         raise ValueError(

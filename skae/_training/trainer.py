@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from skorch.callbacks import Callback
 from skorch.helper import predefined_split
 
 from skae._random import derive_seed, global_torch_seed
@@ -31,6 +32,13 @@ _HOLD_OUT, _MODULES_OF_USERS = 4, 5  # purposes of random streams of a net
 def choose_device(device: str) -> str:
     """Return ``device``, or for "auto" the first of CUDA, MPS and CPU that is there."""
     if device != "auto":
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # torch raises either
+            raise ValueError(
+                f"device={device!r} is not a torch device of this machine: {error} "
+                "Choose device='auto' to take the best one that is there."
+            ) from error
         return device
     if torch.cuda.is_available():
         return "cuda"
@@ -54,6 +62,12 @@ def choose_n_epochs(max_iter: int | str, n_rows: int, batch_size: int | str) -> 
     return max(n_epochs, -(-_LEAST_STEPS // n_batches))
 
 
+def _is_callback(value) -> bool:
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+        value = value[1]
+    return isinstance(value, Callback) or (isinstance(value, type) and issubclass(value, Callback))
+
+
 class Stopping(NamedTuple):
     """When a training ends."""
 
@@ -66,6 +80,12 @@ class Stopping(NamedTuple):
 
 def make_net(*, device, optimizer, learning_rate, weight_decay, callbacks, verbose, seed, **module):
     """Return an initialised net for a module with these arguments."""
+    for callback in callbacks:
+        if not _is_callback(callback):
+            raise ValueError(
+                "callbacks must hold skorch callbacks, their classes, or pairs of a name and one. "
+                f"Got {callbacks!r} instead."
+            )
     net = AutoencoderNet(
         AutoencoderModule,
         Objective,
