@@ -565,7 +565,9 @@ def test_stored_zeros_and_repeated_entries_are_nothing_special(Estimator):
 @every_estimator
 def test_sparse_rows_are_never_made_dense_as_a_whole(Estimator, monkeypatch):
     n_rows, n_features, batch_size = 20_000, 1_000, 512
-    rows = sp.random_array((n_rows, n_features), density=2e-3, format="csr", rng=0)
+    rng = np.random.RandomState(0)
+    places = rng.randint(n_rows, size=40_000), rng.randint(n_features, size=40_000)
+    rows = sp.csr_array((np.ones(40_000), places), shape=(n_rows, n_features))
     rows.data[:] = 1.0  # a Bernoulli draws zeros, which `sample` then does not store
     dense_bytes = n_rows * n_features * 8
     made = []
