@@ -12,7 +12,13 @@ from skae import (
     SparseAutoencoderTransformer,
     VAETransformer,
 )
-from skae.likelihoods import LIKELIHOODS, Gaussian, Likelihood
+from skae.likelihoods import (
+    LIKELIHOODS,
+    Gaussian,
+    Likelihood,
+    Multinomial,
+    ZeroInflatedLogNormal,
+)
 from skae.networks import NETWORKS, Network
 from skae.noise import NOISES, Noise
 from skae.priors import PRIORS, Prior
@@ -43,6 +49,8 @@ LIKELIHOOD_VARIANTS = [
     *(kind() for kind in LIKELIHOODS.values()),
     Gaussian(variance="shared"),
     Gaussian(variance_floor=0.5),
+    Multinomial(coefficient=False),
+    ZeroInflatedLogNormal(variance_floor=0.5),
 ]
 
 #: The sparsities that add a term to the objective.

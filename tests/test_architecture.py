@@ -35,7 +35,8 @@ LAYER = {
     "exceptions": "exceptions",
 }
 
-# What the files of a layer may import from skae. A vocabulary file imports no other one.
+# What the files of a layer may import from skae. A vocabulary file imports no other one, but where
+# a vocabulary is a folder, its files import each other.
 MAY_IMPORT = {
     "front": {"estimators"},
     "estimators": {"estimators", "training", "vocabulary", "kernels", "ground", "exceptions"},
@@ -161,12 +162,23 @@ def _inside_fault(path: str, target: str) -> str | None:
     layer, other = layer_of_file(path), layer_of_target(target)
     if other is None or other == "front":
         return "import from the file that defines it, not from the front file"
+    if layer == other == "vocabulary":
+        return _vocabulary_fault(path, target)
     if other not in MAY_IMPORT[layer]:
         allowed = ", ".join(sorted(MAY_IMPORT[layer])) or "nothing"
         return f"the layer {layer!r} imports from skae: {allowed}"
     if layer == other == "estimators":
         return _sibling_fault(path, target)
     return None
+
+
+def _vocabulary_fault(path: str, target: str) -> str | None:
+    _, *folder, _ = path.split("/")
+    _, *place = target.split(".")
+    # From a file of the folder, not from the folder itself: its __init__ imports them all.
+    if folder == place[:1] and f"skae/{'/'.join(place[:2])}.py" in FILES:
+        return None
+    return "a vocabulary imports no other one; inside its folder, from the file that defines it"
 
 
 def _sibling_fault(path: str, target: str) -> str | None:
@@ -263,6 +275,10 @@ BROKEN = {
     "vocabulary beside": ("skae/noise.py", "from skae.likelihoods import Gaussian"),
     "vocabulary beside, relative": ("skae/noise.py", "from . import likelihoods"),
     "vocabulary as a name": ("skae/noise.py", "from skae import likelihoods"),
+    "vocabulary from a folder": ("skae/likelihoods/real.py", "from skae.noise import Noise"),
+    "vocabulary to a folder": ("skae/noise.py", "from skae.likelihoods.base import Likelihood"),
+    "file to its folder": ("skae/likelihoods/real.py", "from skae.likelihoods import Likelihood"),
+    "file to its whole folder": ("skae/likelihoods/real.py", "import skae.likelihoods"),
     "kernels to vocabulary": ("skae/_kernels/csr.py", "import skae.likelihoods"),
     "transformer beside": ("skae/estimators/sparse.py", "from .autoencoder import Autoencoder"),
     "transformer to its folder": (
@@ -289,6 +305,8 @@ SOUND = {
     "base": ("skae/estimators/sparse.py", "from skae.estimators.base import BaseAutoencoder"),
     "meta-estimator": ("skae/estimators/outlier.py", "from .denoising import DenoisingAE"),
     "folder": ("skae/estimators/__init__.py", "from .sparse import SparseAutoencoder"),
+    "vocabulary folder": ("skae/likelihoods/__init__.py", "from .base import Likelihood"),
+    "beside in a folder": ("skae/likelihoods/real.py", "import skae.likelihoods.base"),
     "front": ("skae/__init__.py", "from skae.estimators import VAETransformer"),
     "skorch": ("skae/_training/net.py", "from skorch import NeuralNet"),
     "matplotlib": ("skae/plotting.py", "def f():\n    import matplotlib.pyplot as plt"),

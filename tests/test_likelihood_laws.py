@@ -1,28 +1,54 @@
 """Is every likelihood a distribution? Each entry of LIKELIHOODS is held to the same laws."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 from scipy import stats
-from scipy.special import expit
+from scipy.special import expit, gammaln
 
 from skae import _validation
 from skae._training.scaling import SCALINGS
 from skae._validation import check_support
 from skae.exceptions import SupportError
-from skae.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
+from skae.likelihoods import (
+    LIKELIHOODS,
+    Bernoulli,
+    Gaussian,
+    Likelihood,
+    ZeroInflatedLogNormal,
+)
 from tests.helpers import LIKELIHOOD_VARIANTS, generator, global_generators_untouched, normal
 
 N_FEATURES, N_DRAWS = 3, 40_000
 
+# Total of a row where it is given, small enough for all rows of counts to be enumerated.
+TOTAL = 6.0
+
+
+def zero_and_logarithmic_grid():
+    """Return an atom at zero, and values above it that are even in their logarithm."""
+    log_x, step = np.linspace(-40.0, 40.0, 8_001, retstep=True)
+    return np.append(0.0, np.exp(log_x)), np.append(1.0, step * np.exp(log_x))
+
+
 # Points of the support for a likelihood that the two rules of `support_grid` do not serve:
 # class -> (values, width of the cell of each).
-GRIDS: dict = {}
+GRIDS: dict = {ZeroInflatedLogNormal: zero_and_logarithmic_grid()}
 
 # Values outside the support, besides those that no likelihood accepts.
 NEVER_INSIDE = [np.nan, np.inf, -np.inf]
-OUTSIDE = {"bernoulli": [-0.5, -1e-9, 1.0 + 1e-9, 2.0]}
+NO_COUNTS = [-1.0, -1e-9, 0.5, 1.0 + 1e-9, 1e6 + 0.5]
+OUTSIDE = {
+    "bernoulli": [-0.5, -1e-9, 1.0 + 1e-9, 2.0],
+    "poisson": NO_COUNTS,
+    "negative_binomial": NO_COUNTS,
+    "zero_inflated_negative_binomial": NO_COUNTS,
+    "multinomial": NO_COUNTS,
+    "zero_inflated_lognormal": [-1.0, -1e-9],
+}
 
 laws = pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
 
@@ -34,8 +60,19 @@ def support_grid(likelihood):
     if likelihood.sample_dtype is None:
         values, width = np.linspace(-50.0, 50.0, 10_001), 0.01
     else:
-        values, width = np.arange(500.0), 1.0
+        values, width = np.arange(20_000.0), 1.0
     return values[likelihood.inside(values)], width
+
+
+def rows_of_counts(total):
+    """Return every row of counts with this total, of shape (n_rows, N_FEATURES)."""
+    rows = itertools.product(np.arange(total + 1), repeat=N_FEATURES)
+    return np.array([row for row in rows if sum(row) == total])
+
+
+def n_orders(rows):
+    """Return in how many orders the items of each row can come."""
+    return np.exp(gammaln(rows.sum(axis=1) + 1) - gammaln(rows + 1).sum(axis=1))
 
 
 def column_moments():
@@ -43,9 +80,25 @@ def column_moments():
     return torch.tensor([0.2, 0.5, 0.7]).double(), torch.tensor([0.3, 1.0, 2.0]).double()
 
 
-def some_parameters(likelihood):
+def some_free(likelihood):
+    """Return free parameters near their start."""
     start = likelihood.free_parameters(*column_moments())
     return {name: value + 0.3 * normal(*value.shape) for name, value in start.items()}
+
+
+def totals(likelihood, *total):
+    """Return the totals of rows as a keyword, where the likelihood takes them."""
+    return {"total": torch.tensor(total).double()[:, None]} if likelihood.given_total else {}
+
+
+def some_parameters(likelihood, n_rows=1):
+    """Return all that is given besides raw output: free parameters, and totals of rows."""
+    return some_free(likelihood) | totals(likelihood, *np.full(n_rows, TOTAL))
+
+
+def of_rows(parameters, rows):
+    """Return the parameters for some of the rows."""
+    return {key: p[rows] if key == "total" else p for key, p in parameters.items()}
 
 
 def some_raw(likelihood, n_rows=1, seed=1):
@@ -53,11 +106,25 @@ def some_raw(likelihood, n_rows=1, seed=1):
 
 
 def on_grid(likelihood, raw, parameters):
-    """Return grid values, their probabilities and their log-probabilities, a column a feature."""
+    """Return grid values, their probabilities and their log-probabilities, a column a feature.
+
+    Where columns are coupled, the grid is that of all rows, and a probability is that of its row.
+    """
+    if likelihood.softmax:
+        return on_all_rows(likelihood, raw, parameters)
     values, width = support_grid(likelihood)
     x = torch.from_numpy(values)[:, None].expand(-1, N_FEATURES)
     log_prob = likelihood.log_prob(x, raw.expand(len(x), -1), **parameters)
-    return x, width * log_prob.exp(), log_prob
+    return x, torch.as_tensor(width).reshape(-1, 1) * log_prob.exp(), log_prob
+
+
+def on_all_rows(likelihood, raw, parameters):
+    rows = rows_of_counts(int(TOTAL))
+    log_prob = likelihood.log_prob(torch.from_numpy(rows), raw.expand(len(rows), -1), **parameters)
+    # Without the coefficient it is the probability of one order of the items.
+    counted = 1.0 if likelihood.coefficient else torch.from_numpy(n_orders(rows))
+    probability = counted * log_prob.sum(dim=1).exp()
+    return torch.from_numpy(rows), probability[:, None].expand(-1, N_FEATURES), log_prob
 
 
 def draws_of(likelihood, raw, parameters, seed=2):
@@ -118,23 +185,26 @@ def test_raw_from_mean_is_the_inverse_of_the_mean(likelihood):
     mean, parameters = column_moments()[0], some_parameters(likelihood)
     raw = likelihood.raw_from_mean(mean)
     assert raw.shape == (likelihood.n_outputs * N_FEATURES,)
-    found = likelihood.mean(raw[None], **parameters)
+    found = likelihood.mean(raw[None], **parameters | totals(likelihood, float(mean.sum())))
     np.testing.assert_allclose(found[0], mean, rtol=1e-6)
 
 
 @laws
 def test_raw_from_mean_is_finite_for_a_column_of_zeros(likelihood):
-    assert torch.isfinite(likelihood.raw_from_mean(torch.zeros(N_FEATURES))).all()
+    for mean in (torch.zeros(N_FEATURES), torch.tensor([0.0, 0.5, 0.7])):
+        assert torch.isfinite(likelihood.raw_from_mean(mean)).all()
 
 
 @laws
 def test_gradient_of_log_prob_agrees_with_differences(likelihood):
-    raw, parameters = some_raw(likelihood, 4), some_parameters(likelihood)
-    x = likelihood.sample(some_raw(likelihood, 4, seed=5), generator(), **parameters)
+    raw, parameters = some_raw(likelihood, 4), some_free(likelihood)
+    given = totals(likelihood, 0.0, 1.0, TOTAL, 50.0)
+    x = likelihood.sample(some_raw(likelihood, 4, seed=5), generator(), **parameters, **given)
     inputs = [raw, *parameters.values()]
 
     def log_prob(raw, *values):
-        return likelihood.log_prob(x, raw, **dict(zip(parameters, values, strict=True)))
+        free = dict(zip(parameters, values, strict=True))
+        return likelihood.log_prob(x, raw, **free, **given)
 
     assert torch.autograd.gradcheck(log_prob, [value.requires_grad_() for value in inputs])
 
@@ -142,23 +212,127 @@ def test_gradient_of_log_prob_agrees_with_differences(likelihood):
 @laws
 def test_log_prob_has_an_entry_for_each_cell_in_the_precision_of_the_network(likelihood):
     raw = some_raw(likelihood, 4).float()
-    parameters = {name: value.float() for name, value in some_parameters(likelihood).items()}
+    parameters = {name: value.float() for name, value in some_parameters(likelihood, 4).items()}
     x = likelihood.sample(raw, generator(), **parameters)
     for found in (
         x,
         likelihood.mean(raw, **parameters),
         likelihood.log_prob(x, raw, **parameters),
+        likelihood.log_prob_entry(x, raw, **parameters),
+        likelihood.log_prob_zero(raw, **parameters).expand(4, -1),
     ):
         assert (found.shape, found.dtype) == ((4, N_FEATURES), torch.float32)
 
 
 @laws
 def test_log_prob_of_a_row_does_not_depend_on_the_rows_beside_it(likelihood):
-    raw, parameters = some_raw(likelihood, 5), some_parameters(likelihood)
+    raw, parameters = some_raw(likelihood, 5), some_free(likelihood)
+    parameters |= totals(likelihood, 0.0, 1.0, 2.0, TOTAL, 50.0)
     x = likelihood.sample(raw, generator(), **parameters)
     together = likelihood.log_prob(x, raw, **parameters)
-    alone = [likelihood.log_prob(x[[i]], raw[[i]], **parameters) for i in range(5)]
+    alone = [likelihood.log_prob(x[[i]], raw[[i]], **of_rows(parameters, [i])) for i in range(5)]
     torch.testing.assert_close(together, torch.cat(alone))
+
+
+@laws
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_a_row_of_zeros_has_a_finite_log_prob_and_gradient(likelihood, precision):
+    given = {k: v.to(precision) for k, v in totals(likelihood, 0.0, 0.0).items()}
+    free = {k: v.to(precision).requires_grad_() for k, v in some_free(likelihood).items()}
+    raw = some_raw(likelihood, 2).to(precision).requires_grad_()
+    x = torch.zeros(2, N_FEATURES, dtype=precision)
+    log_prob = likelihood.log_prob(x, raw, **free, **given)
+    log_prob.sum().backward()
+    for found in (log_prob, raw.grad, *(value.grad for value in free.values())):
+        assert torch.isfinite(found).all()
+    if given:  # nothing else can come of nothing
+        torch.testing.assert_close(log_prob, torch.zeros_like(log_prob))
+        assert not likelihood.mean(raw, **free, **given).any()
+        assert not likelihood.sample(raw.detach(), generator(), **free, **given).any()
+
+
+# Sparse rows: the sum over all columns, as if all were zero, plus what the entries add.
+
+
+def some_rows(likelihood, n_rows=6):
+    """Return rows with zeros and entries, raw output and parameters."""
+    raw, parameters = some_raw(likelihood, n_rows), some_free(likelihood)
+    raw[:, :N_FEATURES] -= 1.0  # more zeros
+    parameters |= totals(likelihood, *np.arange(0.0, 2 * n_rows, 2))
+    x = likelihood.sample(some_raw(likelihood, n_rows, seed=7), generator(3), **parameters)
+    x[1::2, 0] = 0.0
+    if likelihood.given_total:
+        parameters["total"] = x.sum(dim=1, keepdim=True)
+    return x, raw, parameters
+
+
+def at_entries(x, raw, parameters):
+    """Return the entries that are not zero, in a list: their rows, and x, raw and parameters."""
+    rows, columns = x.nonzero(as_tuple=True)
+    outputs = raw.reshape(len(x), -1, N_FEATURES)[rows, :, columns]  # (n_entries, n_outputs)
+    listed = {
+        key: value[rows].T if key == "total" else value.expand(N_FEATURES)[columns]
+        for key, value in parameters.items()
+    }
+    return rows, x[rows, columns][None], outputs.T.reshape(1, -1), listed
+
+
+@laws
+def test_log_prob_zero_is_the_log_prob_of_a_zero(likelihood):
+    raw, parameters = some_raw(likelihood, 5), some_free(likelihood)
+    parameters |= totals(likelihood, 0.0, 1.0, 2.0, TOTAL, 50.0)
+    if likelihood.softmax:  # a zero alone has no probability
+        return
+    expected = likelihood.log_prob(torch.zeros(5, N_FEATURES).double(), raw, **parameters)
+    found = likelihood.log_prob_zero(raw, **parameters)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@laws
+def test_entries_that_are_not_zero_and_a_row_of_zeros_give_the_row(likelihood):
+    x, raw, parameters = some_rows(likelihood)
+    assert 0 < (x == 0).sum() < x.numel()
+    rows, *entries, listed = at_entries(x, raw, parameters)
+    of_entries = likelihood.log_prob_entry(*entries, **listed)
+    assert of_entries.shape == (1, len(rows))
+    if likelihood.softmax:
+        of_zeros = -parameters["total"] * raw.logsumexp(dim=1, keepdim=True)
+    else:
+        of_zeros = likelihood.log_prob_zero(raw, **parameters)
+    found = of_zeros.sum(dim=1).index_add(0, rows, of_entries[0])
+    expected = likelihood.log_prob(x, raw, **parameters).sum(dim=1)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@laws
+def test_entry_of_a_zero_adds_nothing(likelihood):
+    raw, parameters = some_raw(likelihood, 4), some_parameters(likelihood, 4)
+    zeros = torch.zeros(4, N_FEATURES).double()
+    found = likelihood.log_prob_entry(zeros, raw, **parameters)
+    torch.testing.assert_close(found, zeros, rtol=0, atol=1e-14)
+
+
+@laws
+def test_closed_forms_of_zeros_and_entries_are_what_the_base_would_give(likelihood):
+    if likelihood.softmax:
+        return
+    x, raw, parameters = some_rows(likelihood)
+    zero = Likelihood.log_prob_zero(likelihood, raw, **parameters)
+    torch.testing.assert_close(likelihood.log_prob_zero(raw, **parameters), zero)
+    entry = Likelihood.log_prob_entry(likelihood, x, raw, **parameters)
+    torch.testing.assert_close(likelihood.log_prob_entry(x, raw, **parameters), entry)
+
+
+@laws
+def test_zeros_of_a_list_of_entries_are_those_of_their_cells(likelihood):
+    if likelihood.softmax:
+        return
+    x, raw, parameters = some_rows(likelihood)
+    rows, _, listed_raw, listed = at_entries(x, raw, parameters)
+    columns = x.nonzero(as_tuple=True)[1]
+    expected = likelihood.log_prob_zero(raw, **parameters)[rows, columns]
+    found = likelihood.log_prob_zero(listed_raw, **listed)
+    torch.testing.assert_close(found[0], expected, rtol=1e-12, atol=1e-12)
 
 
 @laws

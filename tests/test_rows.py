@@ -203,6 +203,11 @@ def columns_of_every_kind(n_rows=400, seed=0):
     return np.column_stack([rng.normal(size=n_rows), sparse, far, flag, constant, empty])
 
 
+def columns_for(kind):
+    """Return such columns, without negative values where the scaling is not for them."""
+    return np.abs(columns_of_every_kind()) if kind == "log1p" else columns_of_every_kind()
+
+
 def summary(X, as_format, weight=None):
     return summarise_columns(as_format(X), np.arange(len(X)), weight)
 
@@ -221,6 +226,7 @@ def test_moments_of_columns_agree_with_numpy(as_format, weighted, cells, monkeyp
         expected = np.average((X - mean) ** power, axis=0, weights=weight)
         np.testing.assert_allclose(moment, expected, rtol=1e-6, atol=1e-12)
     np.testing.assert_array_equal(found.largest, np.abs(X).max(axis=0))
+    np.testing.assert_array_equal(found.smallest, X.min(axis=0))
 
 
 @formats
@@ -245,7 +251,7 @@ def test_constant_columns_are_told_whatever_the_weights(as_format, seed):
 @weighting
 @pytest.mark.parametrize("kind", SCALINGS)
 def test_constant_columns_and_all_others_get_a_usable_scale(as_format, weighted, kind):
-    X = columns_of_every_kind()
+    X = columns_for(kind)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = fit_scaling(kind, summary(X, as_format, weights(len(X), weighted)), False)
@@ -316,11 +322,30 @@ def test_fourth_moment_is_gentle_with_rare_flags():
 @pytest.mark.parametrize("kind", SCALINGS)
 @pytest.mark.parametrize("sparse", [False, True])
 def test_undo_is_the_inverse_of_apply(kind, sparse):
-    X = columns_of_every_kind()
+    X = columns_for(kind)
     found = fit_scaling(kind, summary(X, np.asarray), sparse)
     np.testing.assert_allclose(found.undo(found.apply(X)), X)
     if sparse:
         assert not found.apply(np.zeros((1, 6))).any()
+
+
+@formats
+def test_log1p_is_the_logarithm_of_one_plus_x_and_keeps_zeros(as_format):
+    X = columns_for("log1p")
+    found = fit_scaling("log1p", summary(X, as_format), sparse=as_format is not np.asarray)
+    constant = (np.ptp(X, axis=0) == 0) & (X[0] != 0)
+    np.testing.assert_allclose(found.apply(X)[:, ~constant], np.log1p(X[:, ~constant]))
+    np.testing.assert_allclose(found.apply(X)[:, constant], 1.0)
+    assert not found.apply(np.zeros((1, 6))).any()
+
+
+@formats
+def test_log1p_refuses_columns_with_negative_values(as_format):
+    X = np.array([[1.0, 0.0, 0.0], [0.0, -0.25, 3.0]])
+    with pytest.raises(
+        ValueError, match=r"'log1p' needs values >= 0, but column 1 .* holds -0\.25"
+    ):
+        fit_scaling("log1p", summary(X, as_format), sparse=False)
 
 
 def test_no_scaling_is_none():

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 _CELLS_PER_CHUNK = 2**20
 
 #: Values of ``input_scaling`` besides None and "auto".
-SCALINGS = ("standard", "fourth_moment", "max")
+SCALINGS = ("standard", "fourth_moment", "max", "log1p")
 
 
 class ColumnSummary(NamedTuple):
@@ -20,6 +20,7 @@ class ColumnSummary(NamedTuple):
     variance: np.ndarray
     fourth_moment: np.ndarray  # about the mean
     largest: np.ndarray  # largest absolute value
+    smallest: np.ndarray
 
     @property
     def constant(self) -> np.ndarray:
@@ -28,22 +29,32 @@ class ColumnSummary(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """The map ``(x - shift) / scale`` of each column; shift is None where zeros stay zeros."""
+    """The map ``(x - shift) / scale`` of each column; shift is None where zeros stay zeros.
+
+    With ``logarithm``, x is replaced by log(1 + x) first, which must not be below zero. That is for
+    the input of the encoder alone.
+    """
 
     shift: np.ndarray | None
     scale: np.ndarray
+    logarithm: bool = False
 
     def apply(self, X: np.ndarray) -> np.ndarray:
         """Return dense rows in the units of the network."""
+        X = np.log1p(X) if self.logarithm else X
         return (X if self.shift is None else X - self.shift) / self.scale
 
     def undo(self, X: np.ndarray) -> np.ndarray:
         """Return dense rows in the units of X."""
-        return X * self.scale if self.shift is None else X * self.scale + self.shift
+        X = X * self.scale if self.shift is None else X * self.scale + self.shift
+        return np.expm1(X) if self.logarithm else X
 
     @property
     def log_determinant(self) -> float:
-        """Logarithm of the density of x over that of the scaled row, in nats."""
+        """Logarithm of the density of x over that of the scaled row, in nats.
+
+        Not for a ``logarithm``, where it depends on the row.
+        """
         return -float(np.log(self.scale).sum())
 
 
@@ -54,10 +65,13 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
     centring; "fourth_moment" by the fourth root of a third of the fourth central moment. The last
     is the standard deviation for a Gaussian column, and larger for a column of rare, large values
     (a pixel at the border, a rare flag), which standardising would blow up: a flag set in a share
-    p of the rows goes to about p**-0.5 when it is standardised, and to p**-0.25 here.
+    p of the rows goes to about p**-0.5 when it is standardised, and to p**-0.25 here. "log1p" takes
+    log(1 + x), for counts: without centring, and without a scale but for constant columns.
     """
     if kind is None:
         return None
+    if kind == "log1p":
+        return _fit_log1p(columns)
     if kind == "max":
         scale = columns.largest
     elif kind == "standard":
@@ -76,6 +90,18 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
     return Scaling(None if sparse or kind == "max" else columns.mean, scale)
 
 
+def _fit_log1p(columns: ColumnSummary) -> Scaling:
+    """Return log(1 + x), with constant columns brought to one."""
+    if (columns.smallest < 0).any():
+        column = int(np.argmin(columns.smallest))
+        raise ValueError(
+            f"input_scaling='log1p' needs values >= 0, but column {column} of X holds "
+            f"{columns.smallest[column]:.3g}. Choose another input_scaling, such as 'max'."
+        )
+    scale = np.where(columns.constant, np.log1p(columns.largest), 1.0)
+    return Scaling(None, np.where(scale == 0, 1.0, scale), logarithm=True)
+
+
 def summarise_columns(X, index: np.ndarray, weight: np.ndarray | None) -> ColumnSummary:
     """Return the weighted moments of the columns of the rows ``index`` of a dense or CSR X."""
     weight = np.ones(len(index)) if weight is None else weight
@@ -85,13 +111,15 @@ def summarise_columns(X, index: np.ndarray, weight: np.ndarray | None) -> Column
     chunks = [slice(start, start + step) for start in range(0, len(index), step)]
     mean = sum(weight[c] @ X[index[c]] for c in chunks) / total
     second, fourth, largest = np.zeros((3, X.shape[1]))
+    smallest = np.full(X.shape[1], np.inf)
     for c in chunks:
         rows = X[index[c]]
         central = (_sparse_sums if sp.issparse(X) else _dense_sums)(rows, weight[c], mean)
         second += central[0]
         fourth += central[1]
-        np.maximum(largest, _largest(rows), out=largest)
-    return ColumnSummary(mean, second / total, fourth / total, largest)
+        np.maximum(largest, _dense(abs(rows).max(axis=0)), out=largest)
+        np.minimum(smallest, _dense(rows.min(axis=0)), out=smallest)
+    return ColumnSummary(mean, second / total, fourth / total, largest, smallest)
 
 
 def _dense_sums(X: np.ndarray, weight: np.ndarray, mean: np.ndarray) -> tuple:
@@ -120,6 +148,5 @@ def _sparse_sums(X, weight: np.ndarray, mean: np.ndarray) -> tuple:
     )
 
 
-def _largest(X) -> np.ndarray:
-    largest = abs(X).max(axis=0)
-    return (largest.toarray() if sp.issparse(largest) else np.asarray(largest)).ravel()
+def _dense(row) -> np.ndarray:
+    return (row.toarray() if sp.issparse(row) else np.asarray(row)).ravel()

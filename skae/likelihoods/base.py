@@ -1,0 +1,95 @@
+"""What a likelihood declares, and what it must give."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._validation import Component
+
+
+class Likelihood(Component):
+    """Base of all likelihoods: what a subclass declares, and what it must give."""
+
+    #: Raw decoder outputs that one feature takes.
+    n_outputs: int = 1
+    #: Words for the support, as they stand in the error for a value outside it.
+    support: str = "real numbers"
+    #: True when the distribution of ``(x - shift) / scale`` is of the same family as that of x: the
+    #: network then works on scaled data, and the log-probability gets the log-determinant.
+    location_scale: bool = False
+    #: Type of the values of `sample`; None stands for float64.
+    sample_dtype: type | None = None
+    #: Whether the total of a row is data, not something to be predicted: `log_prob`,
+    #: `log_prob_zero`, `log_prob_entry`, `mean` and `sample` then take a keyword ``total`` of shape
+    #: (n_rows, 1), and the mean of a row is proportional to it.
+    given_total: bool = False
+    #: Whether the columns are coupled by a softmax: the log-probability of a row is then the sum of
+    #: `log_prob_entry` over its entries, less ``total * logsumexp(raw)``.
+    softmax: bool = False
+
+    def inside(self, values: np.ndarray) -> np.ndarray:
+        """Return which of ``values`` lie in the support."""
+        return np.isfinite(values)
+
+    def default_scaling(self, sparse: bool) -> str | None:
+        """Return the ``input_scaling`` that "auto" stands for, for dense or sparse X."""
+        return None
+
+    def raw_from_mean(self, mean: Tensor) -> Tensor:
+        """Return the raw output whose distribution has this mean (the link function).
+
+        The decoder starts there: before training it predicts the mean of each column. Where the
+        total of a row is given, it is the mean of a row whose total is ``mean.sum()``.
+        """
+        raise NotImplementedError
+
+    def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+        """Return starting values of the free parameters.
+
+        ``mean`` and ``variance`` of shape (n_features,) are those of the training columns, in the
+        units that the network sees.
+        """
+        return {}
+
+    def log_prob(self, x: Tensor, raw: Tensor, **parameters: Tensor) -> Tensor:
+        """Return log p(x_j | r_j) for every entry, of shape (n_rows, n_features), in nats.
+
+        Summed over features it is the log-probability of the row.
+        """
+        raise NotImplementedError
+
+    def log_prob_zero(self, raw: Tensor, **parameters: Tensor) -> Tensor:
+        """Return log p(0 | r_j) for every entry, of shape (n_rows, n_features).
+
+        It is for sparse rows, and not called where there is a `softmax`. Like `log_prob_entry` it
+        looks at no entry but the one it is for, so it also takes a list of entries in the place of
+        a row: ``raw`` of shape (1, n_outputs * n_entries), with the free parameters of the column
+        of each entry, of shape (n_entries,), and the total of its row, of shape (1, n_entries).
+        """
+        zeros = raw.new_zeros(1, raw.shape[1] // self.n_outputs)
+        return self.log_prob(zeros, raw, **parameters)
+
+    def log_prob_entry(self, x: Tensor, raw: Tensor, **parameters: Tensor) -> Tensor:
+        """Return what an entry adds to the log-probability of a row of zeros.
+
+        The sum over all entries that are not zero, plus the sum of `log_prob_zero` over all
+        columns, is the log-probability of the row.
+        """
+        return self.log_prob(x, raw, **parameters) - self.log_prob_zero(raw, **parameters)
+
+    def gradient_scale(self, **parameters: Tensor) -> Tensor | None:
+        """Return factors of shape (n_features,) for the gradient with respect to raw, or None.
+
+        With them an error counts alike in every scaled column, however well the column is known.
+        """
+        return None
+
+    def mean(self, raw: Tensor, **parameters: Tensor) -> Tensor:
+        """Return the mean of x given the raw output, of shape (n_rows, n_features)."""
+        raise NotImplementedError
+
+    def sample(self, raw: Tensor, generator: torch.Generator, **parameters: Tensor) -> Tensor:
+        """Return one draw of x given each row of raw output, of shape (n_rows, n_features)."""
+        raise NotImplementedError
