@@ -29,7 +29,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skae import AutoencoderTransformer, VAETransformer
+from skae import DenoisingAETransformer, VAETransformer
 from skae.datasets import load_docstrings
 from skae.likelihoods import Gaussian
 
@@ -47,8 +47,8 @@ def say(text):
 # (a) Are the codes good features for a classifier of text? ---------------------------------------
 #
 # Given the docstring of a function, tell its package. Rows of TF-IDF are sparse and stay sparse.
-# All their columns have one unit, so they are not scaled. Documents of one source file are held out
-# together, because they resemble each other.
+# All their columns have one unit, so they are not scaled. The encoder learns to fill in words that
+# are masked. Documents of one source file are held out together, because they resemble each other.
 
 say("(a) reading the docstrings of five packages")
 docstrings = load_docstrings()
@@ -56,8 +56,8 @@ texts, packages = np.array(docstrings.data, dtype=object), docstrings.target
 folds = StratifiedGroupKFold(n_splits=3, shuffle=True, random_state=0)
 
 reducers = {
-    "skae": AutoencoderTransformer(
-        n_components=32, input_scaling=None, early_stopping=True, **quick
+    "skae": DenoisingAETransformer(
+        n_components=32, noise_level=0.3, input_scaling=None, early_stopping=True, **quick
     ),
     "TruncatedSVD": TruncatedSVD(n_components=32, random_state=0),
 }

@@ -507,7 +507,8 @@ def test_binary_samples_are_binary_of_the_density_and_format_of_the_training_row
     Estimator, as_format
 ):
     rows = one_hot()
-    settings = {"n_components": 3, "hidden_layer_sizes": (16,), "max_iter": 150, "random_state": 0}
+    settings = {"n_components": 3, "hidden_layer_sizes": (16,), "max_iter": 100}
+    settings |= {"learning_rate_init": 1e-2, "random_state": 0}
     estimator = Estimator(likelihood="bernoulli", **settings).fit(as_format(rows))
     drawn = estimator.sample(1000, random_state=0)
     assert sp.issparse(drawn) == (as_format is not np.asarray)

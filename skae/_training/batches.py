@@ -1,12 +1,12 @@
 """Rows on their way to the network: dense or CSR X to shuffled batches on the device.
 
-This file and the first layer of the network are where a sparse path takes over: everything that
-trains sees a `Batch` and nothing of X.
+Everything that trains sees a `Batch` and nothing of X.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from skae._kernels.columns import Columns, ColumnSampler
+from skae._kernels.csr import Csr
 from skae._random import torch_generator
 from skae._training.scaling import Scaling
 
 _CELLS_PER_BLOCK = 2**22
-
+# CSR rows lie on a GPU whole where they take no more than this share of what is free there.
+_SHARE_OF_DEVICE = 0.5
 
 WeightedIndex = tuple[np.ndarray, np.ndarray | None]
 
@@ -27,8 +30,9 @@ WeightedIndex = tuple[np.ndarray, np.ndarray | None]
 class Batch(NamedTuple):
     """Rows for one step."""
 
-    x: Tensor  # (n_rows, n_features), in the units of the network
+    x: Tensor | Csr  # (n_rows, n_features), in the units of the network
     weight: Tensor | None = None  # (n_rows,), mean one over the training rows; None: all one
+    columns: Columns | None = None  # those that stand for all in the loss; None: all
 
 
 def to_tensor(X, scaling: Scaling | None, device: str | torch.device) -> Tensor:
@@ -40,15 +44,28 @@ def to_tensor(X, scaling: Scaling | None, device: str | torch.device) -> Tensor:
     rows = X.toarray() if sp.issparse(X) else X
     if scaling is not None:
         rows = scaling.apply(rows)
+    rows = _single_precision(rows, lambda at: at[1])
+    return torch.from_numpy(rows).to(device)
+
+
+def to_csr(X, scaling: Scaling | None, device: str | torch.device) -> Csr:
+    """Return rows of a CSR X in single precision and in the units of the network."""
+    values = X.data if scaling is None else scaling.apply_entries(X.data, X.indices)
+    values = _single_precision(values, lambda at: X.indices[at[0]])
+    return Csr.from_scipy(type(X)((values, X.indices, X.indptr), shape=X.shape), device)
+
+
+def _single_precision(values: np.ndarray, column_of: Callable) -> np.ndarray:
     with np.errstate(over="ignore"):  # said in words below
-        rows = np.array(rows, dtype=np.float32, order="C")
-    if not np.isfinite(rows).all():
-        column = int(np.argmin(np.isfinite(rows).all(axis=0)))
+        values = np.array(values, dtype=np.float32, order="C")
+    finite = np.isfinite(values)
+    if not finite.all():
+        column = column_of(np.unravel_index(int(np.argmin(finite)), values.shape))
         raise ValueError(
             f"Column {column} of X holds a value too large for single precision, which the network "
             "computes in. Divide the column by a constant, or take its logarithm."
         )
-    return torch.from_numpy(rows).to(device)
+    return values
 
 
 class Rows(Dataset):
@@ -63,9 +80,13 @@ class Rows(Dataset):
     def __len__(self) -> int:
         return self.n_rows
 
-    def take(self, index: Tensor) -> Tensor:
+    def take(self, index: Tensor) -> Tensor | Csr:
         """Return the rows at ``index``, on the device."""
         raise NotImplementedError
+
+    def column_draws(self, generator: torch.Generator) -> Iterator[Columns | None]:
+        """Yield, for each batch of a training pass, the columns that stand for all."""
+        return itertools.repeat(None)
 
 
 class DenseRows(Rows):
@@ -85,7 +106,7 @@ class DenseRows(Rows):
         return self.x[index.to(self.x.device)]
 
 
-class SparseRows(Rows):
+class DensifiedRows(Rows):
     """Rows that stay in CSR and are made dense one batch at a time."""
 
     rows_at_once = 1
@@ -99,10 +120,58 @@ class SparseRows(Rows):
         return to_tensor(self.X[index.numpy()], self.scaling, self.device)
 
 
-def make_rows(X, index, weight, scaling, device) -> DenseRows | SparseRows:
-    """Return the rows ``index`` of X, with their weights, as batches are taken from them."""
-    kind = SparseRows if sp.issparse(X) else DenseRows
-    return kind(X, index, weight, scaling, device)
+class CsrRows(Rows):
+    """Rows that are CSR from here to the loss; on a GPU they lie there if they fit."""
+
+    def __init__(self, X, index, weight, scaling, device, n_sampled: tuple[int, int] | None = None):
+        super().__init__(len(index), weight, device)
+        X = X[index]
+        X.eliminate_zeros()
+        n_bytes = 2 * X.nnz * (4 + X.indices.dtype.itemsize)  # with a copy in another order
+        self.x = to_csr(X, scaling, device if _fits(device, n_bytes) else "cpu")
+        self.device = device
+        self.rows_at_once = max(1, _CELLS_PER_BLOCK * len(index) // max(1, X.nnz))
+        self.sampler = None
+        if n_sampled is not None:
+            frequency = np.bincount(X.indices, minlength=X.shape[1]).astype(float)
+            self.sampler = ColumnSampler(frequency, *n_sampled, device=device)
+
+    def take(self, index):
+        """Return rows by one gather of their entries."""
+        return self.x.take(index).to(self.device)
+
+    def column_draws(self, generator):
+        """Yield columns drawn anew for each batch, where they are sampled."""
+        if self.sampler is None:
+            return itertools.repeat(None)
+        return self.sampler.draws(generator)
+
+
+def _fits(device: str | torch.device, n_bytes: int) -> bool:
+    if torch.device(device).type != "cuda":
+        return True
+    return n_bytes <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]
+
+
+def make_rows(
+    X,
+    index: np.ndarray,
+    weight: np.ndarray | None,
+    scaling: Scaling | None,
+    device: str,
+    csr: bool = False,
+    n_sampled: tuple[int, int] | None = None,
+) -> Rows:
+    """Return the rows ``index`` of X, with their weights, as batches are taken from them.
+
+    ``csr`` says whether the network takes CSR batches, and ``n_sampled`` how many columns of the
+    head and of the tail stand for all of them in the loss.
+    """
+    if not sp.issparse(X):
+        return DenseRows(X, index, weight, scaling, device)
+    if not csr:
+        return DensifiedRows(X, index, weight, scaling, device)
+    return CsrRows(X, index, weight, scaling, device, n_sampled)
 
 
 class BatchIterator:
@@ -132,22 +201,32 @@ class BatchIterator:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[Batch]:
-        order, rows = self._order(), self.rows
+        rows, generator = self.rows, self._generator()
+        order, columns = self._order(generator), self._columns(generator)
         n_at_once = max(1, rows.rows_at_once // self.sizes[0])
         groups = [self.sizes[i : i + n_at_once] for i in range(0, len(self.sizes), n_at_once)]
         for block, sizes in zip(order.split([sum(g) for g in groups]), groups, strict=True):
-            x = rows.take(block)
-            if rows.weight is None:
-                yield from (Batch(part) for part in x.split(sizes))
-            else:
-                weight = rows.weight[block.to(rows.weight.device)]
-                yield from map(Batch, x.split(sizes), weight.split(sizes))
+            x, weight = rows.take(block), itertools.repeat(None)
+            if rows.weight is not None:
+                weight = rows.weight[block.to(rows.weight.device)].split(sizes)
+            # The columns come last: one more would be drawn where a block of rows ends.
+            yield from map(Batch, x.split(sizes), weight, columns)
 
-    def _order(self) -> Tensor:
+    def _generator(self) -> torch.Generator | None:
         if self.seed is None:
-            return torch.arange(len(self.rows))
+            return None
         self.epoch += 1
-        return torch.randperm(len(self.rows), generator=torch_generator(self.seed, self.epoch))
+        return torch_generator(self.seed, self.epoch)
+
+    def _order(self, generator: torch.Generator | None) -> Tensor:
+        if generator is None:
+            return torch.arange(len(self.rows))
+        return torch.randperm(len(self.rows), generator=generator)
+
+    def _columns(self, generator: torch.Generator | None) -> Iterator[Columns | None]:
+        if generator is None:
+            return itertools.repeat(None)
+        return self.rows.column_draws(generator)
 
 
 def split_rows(

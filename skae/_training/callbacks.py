@@ -7,11 +7,11 @@ import math
 
 import torch
 from skorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from skae._kernels.input import InputLayer
 from skae.exceptions import NonFiniteLossError
-from skae.networks import linear_layers
 from skae.schedules import Schedule
 
 
@@ -136,7 +136,7 @@ class FiniteGuard(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights, or put the kept ones back and raise."""
         loss, state = net.history[-1, "train_loss"], net.module_.state_dict()
-        if math.isfinite(loss) and all(_finite(value) for value in state.values()):
+        if math.isfinite(loss) and all(math.isfinite(_largest(v)) for v in state.values()):
             # Weights that grew a thousandfold in an epoch are finite, and of no use.
             if not any(_exploded(w, self.kept[name]) for name, w in net.module_.named_parameters()):
                 for name, value in state.items():
@@ -173,8 +173,13 @@ class SoftThreshold(Callback):
         if training:
             threshold = self.amount * net.optimizer_.param_groups[0]["lr"]
             with torch.no_grad():
-                for layer in linear_layers(net.module_):
-                    layer.weight.copy_(torch.nn.functional.softshrink(layer.weight, threshold))
+                for weight in _weight_matrices(net.module_):
+                    weight.copy_(torch.nn.functional.softshrink(weight, threshold))
+
+
+def _weight_matrices(module: nn.Module) -> list[Tensor]:
+    layers = (layer for layer in module.modules() if isinstance(layer, nn.Linear | InputLayer))
+    return [layer.weight for layer in layers]
 
 
 class FitProgress(Callback):
@@ -211,10 +216,11 @@ class FitProgress(Callback):
 
 
 def _exploded(now: Tensor, before: Tensor) -> bool:
-    if now.numel() == 0:
-        return False
-    return bool(now.detach().abs().max() > 1e3 * before.abs().max().clamp_min(1.0))
+    return _largest(now) > 1e3 * max(1.0, _largest(before))
 
 
-def _finite(value: Tensor) -> bool:
-    return bool(torch.isfinite(value).all())
+def _largest(values: Tensor) -> float:
+    """Return the largest absolute value, NaN if there is one; no copy of the values is made."""
+    if values.numel() == 0 or not values.is_floating_point():
+        return 0.0
+    return float(torch.linalg.vector_norm(values.detach(), ord=math.inf))

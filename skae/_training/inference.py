@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from skae._training.batches import to_tensor
+from skae._kernels.csr import Csr
+from skae._training.batches import to_csr, to_tensor
 from skae._training.scaling import Scaling
 from skae._training.threads import threads_for
 
 _CELLS_PER_BLOCK, _MOST_ROWS = 2**22, 4096
+# CSR rows are worked on in chunks of columns, so that as many rows as are good for a matrix product
+# can be taken at once, however wide they are.
+_CSR_ROWS = 512
 
 # Matrix products take another path through their kernels for a few rows than for many, with other
 # rounding. Blocks are filled up to a multiple of this many rows, so that the result for a row is
@@ -22,28 +27,32 @@ _ROWS_MULTIPLE = 16
 
 @torch.inference_mode()
 def map_rows(
-    function: Callable[[Tensor], Tensor],
+    function: Callable[[Tensor | Csr], Tensor],
     X,
     module: nn.Module,
     scaling: Scaling | None = None,
     *,
     width: int,
+    csr: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield ``function`` of the rows of a dense or CSR X, block by block.
 
     The blocks are bounded in cells, so that memory does not grow with the rows of X. ``width`` is
-    the largest number of columns that a row has on its way.
+    the largest number of columns that a row has on its way. With ``csr`` a CSR X stays so.
     """
     module.eval()
     device = next(module.parameters()).device
     step = max(1, _CELLS_PER_BLOCK // (width * _ROWS_MULTIPLE)) * _ROWS_MULTIPLE
-    step = min(step, _MOST_ROWS)
+    csr = csr and sp.issparse(X)
+    step = _CSR_ROWS if csr else min(step, _MOST_ROWS)
     with threads_for(module, min(step, X.shape[0])):
         for start in range(0, X.shape[0], step):
-            rows = to_tensor(X[start : start + step], scaling, device)
+            rows = (to_csr if csr else to_tensor)(X[start : start + step], scaling, device)
             yield function(_fill_up(rows))[: len(rows)].cpu().numpy()
 
 
-def _fill_up(rows: Tensor) -> Tensor:
+def _fill_up(rows: Tensor | Csr) -> Tensor | Csr:
     missing = -len(rows) % _ROWS_MULTIPLE
+    if isinstance(rows, Csr):
+        return rows.filled_up(len(rows) + missing)
     return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows

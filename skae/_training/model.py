@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.sparse as sp
+import torch
+from torch import Tensor
 
-from skae._random import torch_generator
+from skae._random import derive_seed, torch_generator
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
+from skae._training.plan import Plan
 from skae._training.scaling import Scaling, fit_scaling, summarise_columns
 from skae._training.trainer import make_net
 from skae.likelihoods import Likelihood
+
+
+_TOTALS = 1  # purpose of a random stream of `Model.sample`
 
 
 class Model:
@@ -25,10 +31,24 @@ class Model:
         Between the units of X and those of the network, for rows as for reconstructions.
     sparse : bool
         Whether new rows are drawn as CSR.
+    plan : Plan
+        How sparse rows are trained on.
     """
 
-    def __init__(self, net: AutoencoderNet, scaling: Scaling | None, sparse: bool):
-        self.net, self.scaling, self.sparse = net, scaling, sparse
+    def __init__(self, net: AutoencoderNet, scaling: Scaling | None, sparse: bool, plan: Plan):
+        self.net, self.scaling, self.sparse, self.plan = net, scaling, sparse, plan
+        self.totals, self.n_stored = np.ones(1), 0.0
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The likelihood of the fit."""
+        return self.net.module_.observation.likelihood
+
+    def remember(self, X) -> None:
+        """Keep of training rows what new rows and sparse reconstructions are to resemble."""
+        if self.likelihood.given_total:
+            self.totals = _totals(X)
+        self.n_stored = (X != 0).sum() / X.shape[0]
 
     def codes(self, X) -> np.ndarray:
         """Return the code of each row."""
@@ -44,36 +64,97 @@ class Model:
         """Return the KL of each latent of each row, in nats."""
         return self._map(self.net.module_.kl, X, self.scaling)
 
-    def decode(self, codes) -> np.ndarray:
-        """Return the mean of the rows with these codes, in the units of X."""
-        blocks = self._blocks(self.net.module_.mean, codes, None)
-        return np.concatenate([self._undo(b).astype(codes.dtype, copy=False) for b in blocks])
+    def decode(self, codes, rows=None, sparse: bool = False):
+        """Return the mean of the rows with these codes, in the units of X.
+
+        ``rows`` are those that were encoded, for likelihoods that are given their totals; without
+        them rows have the mean total of the training. With ``sparse`` the result is CSR: see
+        `_kept`.
+        """
+        module = self.net.module_
+        totals = np.full(codes.shape[0], self.totals.mean()) if rows is None else _totals(rows)
+
+        def mean(code, total):
+            result = module.mean(code, total)
+            return result * self._kept(code, total, result) if sparse else result
+
+        blocks = self._decoded(mean, codes, totals)
+        finished = (self._undo(block).astype(codes.dtype, copy=False) for block in blocks)
+        return _stack(finished, sparse)
 
     def sample(self, codes: np.ndarray, seed: int):
         """Return a drawn row for each code, of the type and format of the training rows."""
-        module, likelihood = self.net.module_, self.net.module_.observation.likelihood
+        module, likelihood = self.net.module_, self.likelihood
         device = next(module.parameters()).device
         generator = torch_generator(seed, device=device)
-        blocks = self._blocks(lambda code: module.draw(code, generator), codes, None)
+        chooser = np.random.default_rng(derive_seed(seed, _TOTALS))
+        totals = chooser.choice(self.totals, len(codes))
+        blocks = self._decoded(
+            lambda code, total: module.draw(code, generator, total), codes, totals
+        )
         finished = (self._undo(b).astype(likelihood.sample_dtype or np.float64) for b in blocks)
-        if self.sparse:
-            return sp.vstack([sp.csr_array(block) for block in finished], format="csr")
-        return np.concatenate(list(finished))
+        return _stack(finished, self.sparse)
+
+    def _kept(self, code: Tensor, total: Tensor, mean: Tensor) -> Tensor:
+        """Return which entries of a mean are kept in CSR: those most likely not to be zero.
+
+        As many in a row as are expected not to be zero; where the likelihood gives zero no
+        probability, the largest, as many as training rows have.
+        """
+        module = self.net.module_
+        if self.likelihood.has_zeros:
+            size = module.probability_of_nonzero(code, total)
+            n_kept = size.sum(dim=1, keepdim=True).round().long()
+        else:
+            size = mean.abs()
+            n_kept = torch.full_like(size[:, :1], round(self.n_stored), dtype=torch.long)
+        ranked = size.sort(dim=1, descending=True).values
+        smallest = ranked.gather(1, (n_kept - 1).clamp_min(0))
+        return (size >= smallest) & (n_kept > 0)
 
     def _map(self, function: Callable, X, scaling: Scaling | None) -> np.ndarray:
         return np.concatenate(list(self._blocks(function, X, scaling)))
 
     def _blocks(self, function: Callable, X, scaling: Scaling | None) -> Iterator[np.ndarray]:
-        layout = self.net.module__layout
+        module, layout = self.net.module_, self.net.module__layout
         width = max(layout.n_features, layout.n_components)
-        return map_rows(function, X, self.net.module_, scaling, width=width)
+        return map_rows(function, X, module, scaling, width=width, csr=module.takes_csr)
+
+    def _decoded(self, function: Callable, codes, totals: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield ``function`` of codes and totals; the totals travel as one more column."""
+        codes = codes.toarray() if sp.issparse(codes) else codes
+        both = np.column_stack([codes, totals])
+        n_outputs = self.net.module__layout.n_features * self.likelihood.n_outputs
+        return map_rows(
+            lambda rows: function(rows[:, :-1], rows[:, -1:]),
+            both,
+            self.net.module_,
+            width=max(n_outputs, both.shape[1]),
+        )
 
     def _undo(self, rows: np.ndarray) -> np.ndarray:
         return rows if self.scaling is None else self.scaling.undo(rows)
 
 
+def _totals(X) -> np.ndarray:
+    return np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
+
+
+def _stack(blocks: Iterator[np.ndarray], sparse: bool):
+    """Return blocks of rows as one array, or as one CSR array."""
+    if sparse:
+        return sp.vstack([sp.csr_array(block) for block in blocks], format="csr")
+    return np.concatenate(list(blocks))
+
+
 def build_model(
-    X, index: np.ndarray, weight: np.ndarray | None, likelihood: Likelihood, input_scaling, **net
+    X,
+    index: np.ndarray,
+    weight: np.ndarray | None,
+    likelihood: Likelihood,
+    input_scaling,
+    plan: Plan,
+    **net,
 ) -> Model:
     """Return a model with its first weights, its scaling fixed by the rows ``index`` of X.
 
@@ -86,14 +167,21 @@ def build_model(
     columns = summarise_columns(X, index, weight)
     scaling = fit_scaling(input_scaling, columns, sparse)
     of_rows, of_encoder = (scaling, None) if likelihood.location_scale else (None, scaling)
-    mean, variance = columns.mean, columns.variance
     if of_rows is not None:
-        mean, variance = of_rows.apply(mean), variance / of_rows.scale**2
+        if of_rows.logarithm:
+            raise ValueError(
+                "input_scaling='log1p' is for likelihoods of counts, where it changes what the "
+                f"encoder sees. Got likelihood {likelihood}, which is scaled with X. Take the "
+                "logarithm of X yourself, or choose another input_scaling, such as 'auto'."
+            )
+        columns = columns._replace(
+            mean=of_rows.apply(columns.mean), variance=columns.variance / of_rows.scale**2
+        )
     made = make_net(
         likelihood=likelihood,
-        column_mean=mean,
-        column_variance=variance,
+        columns=columns,
         encoder_scaling=of_encoder,
+        csr=plan.csr,
         **net,
     )
-    return Model(made, of_rows, sparse)
+    return Model(made, of_rows, sparse, plan)

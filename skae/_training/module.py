@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skae._kernels.csr import Csr
+from skae._kernels.input import InputLayer
+from skae._kernels.output import Decoded, How, csr_log_likelihood, csr_loss
 from skae._random import derive_seed
 from skae._training.batches import Batch
 from skae._training.bottlenecks import Bottleneck, Terms
-from skae._training.scaling import Scaling
+from skae._training.scaling import ColumnSummary, Scaling
 from skae.likelihoods import Likelihood
-from skae.networks import Layout, Network, decoder_gains, linear_layers
-from skae.noise import Noise
+from skae.networks import Layout, Network, decoder_gains, last_gain, linear_layers
+from skae.noise import Entries, Noise
 
 
 class Output(NamedTuple):
     """What a training step needs of a forward pass."""
 
-    log_likelihood: Tensor  # (n_rows,), nats, of the clean rows
+    reconstruction: Tensor  # scalar, nats: minus the mean log-likelihood of the clean rows
     terms: Terms
 
 
@@ -43,15 +47,28 @@ class Observation(nn.Module):
         scale = self.likelihood.gradient_scale(**self.free) if even else None
         if scale is not None and raw.requires_grad:
             raw.register_hook(lambda gradient: gradient * scale)
-        return self.likelihood.log_prob(x, raw, **self.free).sum(dim=1)
+        total = x.sum(dim=1, keepdim=True) if self.likelihood.given_total else None
+        return self.likelihood.log_prob(x, raw, **self.parameters_for(total)).sum(dim=1)
 
-    def mean(self, raw: Tensor) -> Tensor:
-        """Return the mean of x for each row of raw output."""
-        return self.likelihood.mean(raw, **self.free)
+    def decoded(self, x: Csr, hidden: Tensor, layer: nn.Linear) -> Decoded:
+        """Return what the likelihood of CSR rows depends on beside them."""
+        total = x.totals() if self.likelihood.given_total else None
+        return Decoded(hidden, layer, self.likelihood, dict(self.free), total)
 
-    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a draw of x for each row of raw output."""
-        return self.likelihood.sample(raw, generator, **self.free)
+    def mean(self, raw: Tensor, total: Tensor | None = None) -> Tensor:
+        """Return the mean of x for each row of raw output (and its total, where that is given)."""
+        return self.likelihood.mean(raw, **self.parameters_for(total))
+
+    def sample(
+        self, raw: Tensor, generator: torch.Generator, total: Tensor | None = None
+    ) -> Tensor:
+        """Return a draw of x for each row of raw output (and its total, where that is given)."""
+        return self.likelihood.sample(raw, generator, **self.parameters_for(total))
+
+    def parameters_for(self, total: Tensor | None) -> dict[str, Tensor]:
+        """Return the keyword arguments of the likelihood for rows of these totals."""
+        given = {"total": total} if self.likelihood.given_total else {}
+        return {**self.free, **given}
 
 
 class AutoencoderModule(nn.Module):
@@ -66,18 +83,20 @@ class AutoencoderModule(nn.Module):
         Takes ``n_components`` and ``seed`` and returns the bottleneck.
     layout : Layout
         What the user chose about the network.
-    column_mean, column_variance : ndarray of shape (n_features,)
+    columns : ColumnSummary
         Of the training rows, in the units of the network.
     encoder_scaling : Scaling or None
         Applied to the input of the encoder alone.
     noise : Noise or None
     noise_level : float
+    csr : bool
+        Whether CSR rows are to be trained on as they are. They are if the network begins and ends
+        with a linear layer; ``takes_csr`` says so.
+    row_gradients : bool
+        Whether the optimiser takes gradients of some rows of a parameter.
     seed : int
         Fixes the initial weights.
     """
-
-    encoder_scale: Tensor | None
-    encoder_shift: Tensor | None
 
     def __init__(
         self,
@@ -85,11 +104,12 @@ class AutoencoderModule(nn.Module):
         likelihood: Likelihood,
         make_bottleneck: Callable[..., Bottleneck],
         layout: Layout,
-        column_mean: np.ndarray,
-        column_variance: np.ndarray,
+        columns: ColumnSummary,
         encoder_scaling: Scaling | None = None,
         noise: Noise | None = None,
         noise_level: float = 0.0,
+        csr: bool = False,
+        row_gradients: bool = False,
         seed: int = 0,
     ):
         super().__init__()
@@ -97,7 +117,7 @@ class AutoencoderModule(nn.Module):
         self.bottleneck = make_bottleneck(
             n_components=layout.n_components, seed=derive_seed(seed, 1)
         )
-        self.observation = Observation(likelihood, column_mean, column_variance)
+        self.observation = Observation(likelihood, columns.mean, columns.variance)
         self.encoder, self.decoder = network.build(
             layout,
             n_encoder_outputs=self.bottleneck.n_inputs,
@@ -106,62 +126,83 @@ class AutoencoderModule(nn.Module):
         )
         if network.adjustable:
             self.bottleneck.start(self.encoder)
-            self._start_at(likelihood.raw_from_mean(_tensor(column_mean)))
-        self._encoder_scaling(encoder_scaling)
+            start = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
+            self._start_at(start)
+        self.encoder_units = Units(encoder_scaling)
+        self.takes_csr = csr and _begins_and_ends_linear(self.encoder, self.decoder)
+        self.row_gradients = row_gradients
+        if self.takes_csr:
+            self.encoder[0] = InputLayer.from_linear(self.encoder[0], row_gradients)
+        self.last_gain: Tensor | None = None
+
+    def begin_epoch(self) -> None:
+        """Note what is worked out once in an epoch, for it costs a look at every weight."""
+        if self.takes_csr:
+            self.last_gain = last_gain(self.decoder).detach()
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Output:
-        """Return the log-likelihood of the clean rows and the terms of the bottleneck."""
-        x, row_weight = batch
-        corrupted = x
-        if self.training and self.noise is not None:
-            corrupted = self.noise.corrupt(x, self.noise_level, generator)
-        h = self._encode(corrupted)
+        """Return the reconstruction term and the terms of the bottleneck."""
+        x, row_weight, columns = batch
+        h = self._encode(self._corrupted(x, generator))
         code, terms = self.bottleneck(h, row_weight, self._gains, generator)
-        raw = self.decoder(code)
-        return Output(
-            self.observation.log_likelihood(x, raw, even=self.bottleneck.even_errors), terms
-        )
+        if row_weight is None:
+            row_weight = code.new_ones(len(code))
+        row_weight = row_weight / len(code)
+        even = self.bottleneck.even_errors
+        if isinstance(x, Csr):
+            how = How(row_weight, columns, even, self.row_gradients)
+            return Output(csr_loss(x, self._decoded(x, code), how), terms)
+        log_likelihood = self.observation.log_likelihood(x, self.decoder(code), even)
+        return Output(-(log_likelihood @ row_weight), terms)
 
-    def code(self, x: Tensor) -> Tensor:
+    def code(self, x: Tensor | Csr) -> Tensor:
         """Return the code of each row."""
         return self.bottleneck.code(self._encode(x))
 
-    def mean(self, code: Tensor) -> Tensor:
+    def mean(self, code: Tensor, total: Tensor | None = None) -> Tensor:
         """Return the mean of x given each code."""
-        return self.observation.mean(self.decoder(code))
+        return self.observation.mean(self.decoder(code), total)
 
-    def draw(self, code: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(
+        self, code: Tensor, generator: torch.Generator, total: Tensor | None = None
+    ) -> Tensor:
         """Return a draw of x given each code."""
-        return self.observation.sample(self.decoder(code), generator)
+        return self.observation.sample(self.decoder(code), generator, total)
 
-    def score(self, x: Tensor) -> Tensor:
+    def probability_of_nonzero(self, code: Tensor, total: Tensor) -> Tensor:
+        """Return the probability of each entry not to be zero, given each code."""
+        given = self.observation.parameters_for(total)
+        return self.observation.likelihood.prob_nonzero(self.decoder(code), **given)
+
+    def score(self, x: Tensor | Csr) -> Tensor:
         """Return the log-likelihood of each row, in nats."""
-        return self.bottleneck.score(
-            self._encode(x), lambda code: self.observation.log_likelihood(x, self.decoder(code))
-        )
+        return self.bottleneck.score(self._encode(x), partial(self._log_likelihood, x))
 
-    def kl(self, x: Tensor) -> Tensor:
+    def kl(self, x: Tensor | Csr) -> Tensor:
         """Return the KL of each latent of each row; only for a variational bottleneck."""
         return self.bottleneck.kl(self._encode(x))
 
+    def _log_likelihood(self, x: Tensor | Csr, code: Tensor) -> Tensor:
+        if isinstance(x, Csr):
+            return csr_log_likelihood(x, self._decoded(x, code))
+        return self.observation.log_likelihood(x, self.decoder(code))
+
+    def _decoded(self, x: Csr, code: Tensor) -> Decoded:
+        return self.observation.decoded(x, self.decoder[:-1](code), self.decoder[-1])
+
+    def _corrupted(self, x: Tensor | Csr, generator: torch.Generator) -> Tensor | Csr:
+        if not self.training or self.noise is None:
+            return x
+        if not isinstance(x, Csr):
+            return self.noise.corrupt(x, self.noise_level, generator)
+        entries = Entries(x.rows, x.indices.long(), x.values, x.shape)
+        return Csr.from_entries(*self.noise.corrupt_entries(entries, self.noise_level, generator))
+
     def _gains(self) -> Tensor | float:
-        return decoder_gains(self.decoder, self.bottleneck.n_components)
+        return decoder_gains(self.decoder, self.bottleneck.n_components, self.last_gain)
 
-    def _encode(self, x: Tensor) -> Tensor:
-        if self.encoder_scale is not None:
-            x = x / self.encoder_scale
-            if self.encoder_shift is not None:
-                x = x - self.encoder_shift
-        return self.encoder(x)
-
-    def _encoder_scaling(self, scaling: Scaling | None) -> None:
-        """Keep the scaling of the encoder's input, the shift already divided by the scale."""
-        scale = shift = None
-        if scaling is not None:
-            scale = _tensor(scaling.scale)
-            shift = None if scaling.shift is None else _tensor(scaling.shift / scaling.scale)
-        self.register_buffer("encoder_scale", scale)
-        self.register_buffer("encoder_shift", shift)
+    def _encode(self, x: Tensor | Csr) -> Tensor:
+        return self.encoder(self.encoder_units(x))
 
     @torch.no_grad()
     def _start_at(self, raw: Tensor) -> None:
@@ -169,6 +210,42 @@ class AutoencoderModule(nn.Module):
         layers = linear_layers(self.decoder)
         if layers and layers[-1].bias is not None and layers[-1].bias.shape == raw.shape:
             layers[-1].bias.copy_(raw)
+
+
+class Units(nn.Module):
+    """The scaling of what the encoder alone sees, for dense and for CSR rows."""
+
+    scale: Tensor | None
+    shift: Tensor | None
+
+    def __init__(self, scaling: Scaling | None):
+        super().__init__()
+        scale = shift = None
+        self.logarithm = scaling is not None and scaling.logarithm
+        if scaling is not None:
+            scale = _tensor(scaling.scale)
+            # Already divided by the scale.
+            shift = None if scaling.shift is None else _tensor(scaling.shift / scaling.scale)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor | Csr) -> Tensor | Csr:
+        """Return rows in the units of the encoder; CSR rows are never shifted."""
+        if self.scale is None:
+            return x
+        if isinstance(x, Csr):
+            values = x.values.log1p() if self.logarithm else x.values
+            return x.with_values(values / self.scale[x.indices])
+        x = (x.log1p() if self.logarithm else x) / self.scale
+        return x if self.shift is None else x - self.shift
+
+
+def _begins_and_ends_linear(encoder: nn.Module, decoder: nn.Module) -> bool:
+    """Return whether both are sequences, with a linear layer where they meet the rows."""
+    if not isinstance(encoder, nn.Sequential) or not isinstance(decoder, nn.Sequential):
+        return False
+    first, last = encoder[0], decoder[-1]
+    return isinstance(first, nn.Linear) and isinstance(last, nn.Linear) and last.bias is not None
 
 
 def _tensor(values: np.ndarray) -> Tensor:

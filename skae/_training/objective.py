@@ -23,11 +23,7 @@ class Objective(nn.Module):
 
     def forward(self, output: Output, batch: Batch) -> Loss:
         """Return the loss with its named terms."""
-        log_likelihood = output.log_likelihood
-        if batch.weight is not None:
-            log_likelihood = log_likelihood * batch.weight
-        reconstruction = -log_likelihood.mean()
-        total, terms = reconstruction, {"reconstruction": reconstruction}
+        total, terms = output.reconstruction, {"reconstruction": output.reconstruction}
         final_weights = {"reconstruction": 1.0}
         for name, term in output.terms.items():
             total = total + term.weight * term.value

@@ -7,13 +7,20 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from skae._kernels.optimizer import RowAdamW
+
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.AdamW,
+    "adam": RowAdamW,
     "sgd": torch.optim.SGD,
 }
 
 # The free parameters of a likelihood are logarithms; they have further to go than weights.
 _FREE_PARAMETER_RATE = 10.0
+
+
+def takes_row_gradients(optimizer: str | Callable) -> bool:
+    """Return whether an optimiser takes gradients of some rows of a parameter."""
+    return isinstance(optimizer, str) and OPTIMIZERS[optimizer] is RowAdamW
 
 
 def make_optimizer(

@@ -21,6 +21,7 @@ class ColumnSummary(NamedTuple):
     fourth_moment: np.ndarray  # about the mean
     largest: np.ndarray  # largest absolute value
     smallest: np.ndarray
+    used: np.ndarray  # share of values that are not zero
 
     @property
     def constant(self) -> np.ndarray:
@@ -43,6 +44,11 @@ class Scaling(NamedTuple):
         """Return dense rows in the units of the network."""
         X = np.log1p(X) if self.logarithm else X
         return (X if self.shift is None else X - self.shift) / self.scale
+
+    def apply_entries(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Return stored entries of sparse rows, which are never shifted, in those units."""
+        values = np.log1p(values) if self.logarithm else values
+        return values / self.scale[columns]
 
     def undo(self, X: np.ndarray) -> np.ndarray:
         """Return dense rows in the units of X."""
@@ -110,7 +116,7 @@ def summarise_columns(X, index: np.ndarray, weight: np.ndarray | None) -> Column
     step = len(index) if sp.issparse(X) else max(1, _CELLS_PER_CHUNK // X.shape[1])
     chunks = [slice(start, start + step) for start in range(0, len(index), step)]
     mean = sum(weight[c] @ X[index[c]] for c in chunks) / total
-    second, fourth, largest = np.zeros((3, X.shape[1]))
+    second, fourth, largest, used = np.zeros((4, X.shape[1]))
     smallest = np.full(X.shape[1], np.inf)
     for c in chunks:
         rows = X[index[c]]
@@ -119,7 +125,8 @@ def summarise_columns(X, index: np.ndarray, weight: np.ndarray | None) -> Column
         fourth += central[1]
         np.maximum(largest, _dense(abs(rows).max(axis=0)), out=largest)
         np.minimum(smallest, _dense(rows.min(axis=0)), out=smallest)
-    return ColumnSummary(mean, second / total, fourth / total, largest, smallest)
+        used += weight[c] @ (rows != 0)
+    return ColumnSummary(mean, second / total, fourth / total, largest, smallest, used / total)
 
 
 def _dense_sums(X: np.ndarray, weight: np.ndarray, mean: np.ndarray) -> tuple:

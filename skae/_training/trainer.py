@@ -12,11 +12,13 @@ from skorch.callbacks import Callback
 from skorch.helper import predefined_split
 
 from skae._random import derive_seed, global_torch_seed
-from skae._training.batches import make_rows, split_rows
+from skae._training.batches import WeightedIndex, make_rows, split_rows
 from skae._training.callbacks import Course, FiniteGuard, FitProgress
 from skae._training.module import AutoencoderModule
 from skae._training.net import AutoencoderNet
 from skae._training.objective import Objective
+from skae._training.optimizers import takes_row_gradients
+from skae._training.plan import Plan
 from skae._training.scaling import Scaling
 from skae._training.threads import threads_for
 from skae.exceptions import NonFiniteLossError
@@ -25,6 +27,9 @@ from skae.schedules import Schedule
 # Steps that "auto" aims at, the least and most epochs that it takes for them, and the least steps.
 _AUTO_STEPS, _AUTO_EPOCHS, _LEAST_STEPS = 20_000, (10, 200), 500
 _AUTO_BATCH_SIZE = 128
+
+# Rows that early stopping looks at: all that were held out, but for very wide tables.
+_MOST_CELLS_HELD_OUT, _FEWEST_HELD_OUT = 2**28, 256
 
 _HOLD_OUT, _MODULES_OF_USERS = 4, 5  # purposes of random streams of a net
 
@@ -99,6 +104,7 @@ def make_net(*, device, optimizer, learning_rate, weight_decay, callbacks, verbo
         verbose=verbose,
         seed=seed,
         **{f"module__{name}": value for name, value in module.items()},
+        module__row_gradients=takes_row_gradients(optimizer),
         module__seed=derive_seed(seed, 0),
     )
     return net.initialize()
@@ -110,6 +116,7 @@ def train(
     index: np.ndarray,
     weight: np.ndarray | None,
     scaling: Scaling | None,
+    plan: Plan,
     *,
     batch_size: int | str,
     schedule: Schedule,
@@ -126,9 +133,12 @@ def train(
     if fraction is not None:
         seed = derive_seed(net.seed, _HOLD_OUT)
         part, held_out = split_rows(index, weight, fraction, seed)
-        net.train_split = predefined_split(make_rows(X, *held_out, scaling, net.device))
+        held_out = _few_enough(*held_out, X.shape[1])
+        rows = make_rows(X, *held_out, scaling, net.device, net.module_.takes_csr)
+        net.train_split = predefined_split(rows)
         index, weight = part
-    rows = make_rows(X, index, weight, scaling, net.device)
+    csr = net.module_.takes_csr
+    rows = make_rows(X, index, weight, scaling, net.device, csr, plan.n_sampled)
     net.batch_size = choose_batch_size(batch_size, len(rows))
     net.max_epochs = n_epochs = stopping.n_epochs
     n_batches = -(-len(rows) // net.batch_size)
@@ -153,6 +163,12 @@ def train(
     ):
         net.partial_fit(rows)
     return course.converged_at is not None or course.epoch < n_epochs
+
+
+def _few_enough(index: np.ndarray, weight: np.ndarray | None, n_features: int) -> WeightedIndex:
+    """Return so many of the rows held out that their exact loss is no great part of an epoch."""
+    n_kept = max(_FEWEST_HELD_OUT, _MOST_CELLS_HELD_OUT // n_features)
+    return index[:n_kept], None if weight is None else weight[:n_kept]
 
 
 @contextlib.contextmanager

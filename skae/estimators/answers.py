@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skae._random import draw_seed
 from skae._training.model import Model
 from skae._validation import check_support, resolve
-from skae.likelihoods import LIKELIHOODS, Likelihood
+from skae.likelihoods import LIKELIHOODS, Likelihood, choose_likelihood
 from skae.samplers import SAMPLERS, Sampler
 
 
@@ -44,17 +44,23 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         rows = self._validate_rows(X)
         return self._model.codes(rows)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X, sparse_output=False):
         """Return the mean of the reconstruction of each code, in the units of the training rows.
+
+        For counts, rows have the mean total of the training rows.
 
         Parameters
         ----------
         X : {array-like, sparse matrix or array} of shape (n_samples, n_components)
             Codes.
+        sparse_output : bool, default=False
+            Whether to return CSR, in which a row holds the entries that are most likely not to be
+            zero, as many as are expected not to be (for a Gaussian likelihood, which knows no
+            zeros: the largest, as many as training rows have), and the mean of each.
 
         Returns
         -------
-        rows : ndarray of shape (n_samples, n_features)
+        rows : ndarray or CSR of shape (n_samples, n_features)
             Reconstructed rows.
         """
         check_is_fitted(self)
@@ -64,23 +70,27 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 f"X has {codes.shape[1]} features, but inverse_transform of {type(self).__name__} "
                 f"is expecting {self.n_components_} features (n_components) as input."
             )
-        return self._model.decode(codes)
+        return self._model.decode(codes, sparse=sparse_output)
 
-    def reconstruct(self, X):
+    def reconstruct(self, X, sparse_output=False):
         """Return the reconstruction of each row: ``inverse_transform(transform(X))``.
+
+        For counts, the reconstruction of a row has the total of the row.
 
         Parameters
         ----------
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
             Rows.
+        sparse_output : bool, default=False
+            Whether to return CSR, as `inverse_transform` does.
 
         Returns
         -------
-        rows : ndarray of shape (n_samples, n_features)
+        rows : ndarray or CSR of shape (n_samples, n_features)
             Reconstructed rows, in the units of X.
         """
         rows = self._validate_rows(X)
-        return self._model.decode(self._model.codes(rows))
+        return self._model.decode(self._model.codes(rows), rows, sparse_output)
 
     def sample(self, n_samples=1, random_state=None):
         """Draw new rows.
@@ -145,16 +155,16 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         if sp.issparse(X) and not X.has_canonical_format:
             X = X.copy()
             X.sum_duplicates()
-        likelihood = self._likelihood(reset)
+        if reset:
+            self.likelihood_ = self._choose_likelihood(X)
+        likelihood = self.likelihood_
         names = getattr(self, "feature_names_in_", None)
         check_support(X, likelihood.inside, type(likelihood).__name__, likelihood.support, names)
         return X
 
-    def _likelihood(self, reset: bool) -> Likelihood:
-        """Return the likelihood of the fit, or for a new one that of the parameters."""
-        if reset:
-            return resolve(self.likelihood, LIKELIHOODS)
-        return self.module_.observation.likelihood
+    def _choose_likelihood(self, X) -> Likelihood:
+        auto = isinstance(self.likelihood, str) and self.likelihood == "auto"
+        return resolve(choose_likelihood(X) if auto else self.likelihood, LIKELIHOODS)
 
 
 class SampledCodesMixin:

@@ -20,12 +20,12 @@ from skae._random import draw_seed
 from skae._training.bottlenecks import Bottleneck
 from skae._training.duplicates import merge_duplicates
 from skae._training.model import build_model
+from skae._training.plan import choose_plan
 from skae._training.trainer import Stopping, choose_n_epochs, train
 from skae._validation import resolve
 from skae.estimators.answers import AnswersMixin, SampledCodesMixin
 from skae.estimators.parameters import SHARED_CONSTRAINTS
 from skae.exceptions import NonFiniteLossError
-from skae.likelihoods import LIKELIHOODS
 from skae.networks import NETWORKS, Layout
 from skae.schedules import SCHEDULES
 
@@ -67,8 +67,8 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Training rows, within the support of the likelihood. Sparse rows are made dense one
-            batch at a time.
+            Training rows, within the support of the likelihood. Sparse rows are never made dense
+            as a whole; ``sparse_method`` says how they are trained on.
         y : None
             Ignored; there for pipelines.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -146,8 +146,9 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
             X,
             index,
             weight,
-            likelihood=resolve(self.likelihood, LIKELIHOODS),
+            likelihood=self.likelihood_,
             input_scaling=self.input_scaling,
+            plan=choose_plan(self.sparse_method, X, self.likelihood_),
             network=resolve(self.network, NETWORKS),
             make_bottleneck=self._make_bottleneck(),
             layout=self._layout(),
@@ -161,6 +162,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
             seed=self._seed,
         )
         self.net_ = self._model.net
+        self.sparse_method_ = self._model.plan.method
 
     def _layout(self) -> Layout:
         sizes = self.hidden_layer_sizes
@@ -181,6 +183,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
                 index,
                 weight,
                 self._model.scaling,
+                self._model.plan,
                 batch_size=self.batch_size,
                 schedule=resolve("constant" if one_epoch else self.learning_rate, SCHEDULES),
                 stopping=stopping,
@@ -228,7 +231,9 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         self.loss_curve_ = self.history_.get("objective", [])
         held_out = self.history_.get("valid_objective", [])
         self.validation_scores_ = [-value for value in held_out if not np.isnan(value)]
-        self._after_fit(X[_representatives(index, weight)])
+        rows = X[_representatives(index, weight)]
+        self._model.remember(rows)
+        self._after_fit(rows)
 
     def _validate_training_rows(self, X, sample_weight, reset: bool):
         X = self._validate_rows(X, reset)

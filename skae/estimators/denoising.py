@@ -162,6 +162,7 @@ class DenoisingAETransformer(SampledCodesMixin, BaseAutoencoder):
         network="mlp",
         likelihood="gaussian",
         input_scaling="auto",
+        sparse_method="auto",
         alpha=1e-4,
         batch_size="auto",
         learning_rate="cosine",
@@ -187,6 +188,7 @@ class DenoisingAETransformer(SampledCodesMixin, BaseAutoencoder):
         self.network = network
         self.likelihood = likelihood
         self.input_scaling = input_scaling
+        self.sparse_method = sparse_method
         self.alpha = alpha
         self.batch_size = batch_size
         self.learning_rate = learning_rate

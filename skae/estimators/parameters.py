@@ -5,6 +5,7 @@ from numbers import Integral, Real
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skae._training.optimizers import OPTIMIZERS
+from skae._training.plan import METHODS
 from skae._training.scaling import SCALINGS
 from skae._validation import choice
 from skae.likelihoods import LIKELIHOODS, Likelihood
@@ -16,9 +17,10 @@ SHARED_CONSTRAINTS: dict = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(ACTIVATIONS))],
     "network": choice(NETWORKS, Network),
-    "likelihood": choice(LIKELIHOODS, Likelihood),
+    "likelihood": [*choice(LIKELIHOODS, Likelihood), StrOptions({"auto"})],
     "input_scaling": [StrOptions({*SCALINGS, "auto"}), None],
     "alpha": [Interval(Real, 0, None, closed="left")],
+    "sparse_method": [StrOptions({*METHODS, "auto"})],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "learning_rate": choice(SCHEDULES, Schedule),
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],

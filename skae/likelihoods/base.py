@@ -28,6 +28,11 @@ class Likelihood(Component):
     #: Whether the columns are coupled by a softmax: the log-probability of a row is then the sum of
     #: `log_prob_entry` over its entries, less ``total * logsumexp(raw)``.
     softmax: bool = False
+    #: Whether errors are squared and weighed by ``noise_variance(**free)`` of shape (n_features,) or
+    #: (1,): sparse rows then take a way of their own through the Gram matrix of the network.
+    squared_error: bool = False
+    #: Whether a zero has a probability, and not a density.
+    has_zeros: bool = False
 
     def inside(self, values: np.ndarray) -> np.ndarray:
         """Return which of ``values`` lie in the support."""
@@ -40,10 +45,17 @@ class Likelihood(Component):
     def raw_from_mean(self, mean: Tensor) -> Tensor:
         """Return the raw output whose distribution has this mean (the link function).
 
-        The decoder starts there: before training it predicts the mean of each column. Where the
-        total of a row is given, it is the mean of a row whose total is ``mean.sum()``.
+        Where the total of a row is given, it is the mean of a row whose total is ``mean.sum()``.
         """
         raise NotImplementedError
+
+    def first_raw(self, mean: Tensor, used: Tensor) -> Tensor:
+        """Return the raw output that the decoder starts at.
+
+        ``mean`` and ``used`` of shape (n_features,) are the mean of each column, in the units that
+        the network sees, and the share of its values that are not zero.
+        """
+        return self.raw_from_mean(mean)
 
     def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
         """Return starting values of the free parameters.
@@ -78,6 +90,10 @@ class Likelihood(Component):
         columns, is the log-probability of the row.
         """
         return self.log_prob(x, raw, **parameters) - self.log_prob_zero(raw, **parameters)
+
+    def prob_nonzero(self, raw: Tensor, **parameters: Tensor) -> Tensor:
+        """Return the probability of each entry not to be zero, where zeros have one."""
+        return -torch.expm1(self.log_prob_zero(raw, **parameters))
 
     def gradient_scale(self, **parameters: Tensor) -> Tensor | None:
         """Return factors of shape (n_features,) for the gradient with respect to raw, or None.

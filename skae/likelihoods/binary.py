@@ -30,6 +30,7 @@ class Bernoulli(Likelihood):
 
     support = "values in [0, 1]"
     sample_dtype = np.int64
+    has_zeros = True
 
     #: Column means are kept this far from 0 and 1 when the decoder is started at them.
     _EDGE = 1e-4

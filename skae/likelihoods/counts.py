@@ -78,6 +78,7 @@ class _Counts(Likelihood):
     support = "whole numbers >= 0"
     sample_dtype = np.int64
     given_total = True
+    has_zeros = True
 
     def inside(self, values: np.ndarray) -> np.ndarray:
         """Return which values are whole numbers and not below zero."""
@@ -328,6 +329,11 @@ class Multinomial(_Counts):
         ratio = raw + positive_total.log() - x.clamp_min(1.0).log()
         share = x / positive_total
         return x * ratio + share * _factorial_remainder(total) - _factorial_remainder(x)
+
+    def prob_nonzero(self, raw: Tensor, *, total: Tensor) -> Tensor:
+        """Return one less the probability that none of the items falls into the column."""
+        share = raw.softmax(dim=1).clamp_max(1.0 - torch.finfo(raw.dtype).eps)
+        return -torch.expm1(total * torch.log1p(-share))
 
     def mean(self, raw: Tensor, *, total: Tensor) -> Tensor:
         """Return the total times the probability of each column."""

@@ -51,6 +51,7 @@ class Gaussian(Likelihood):
 
     support = "finite real numbers"
     location_scale = True
+    squared_error = True
     _parameter_constraints: dict = {
         "variance": [StrOptions({"per_feature", "shared"})],
         "variance_floor": [Interval(Real, 0, None, closed="neither")],
@@ -145,11 +146,13 @@ class ZeroInflatedLogNormal(Likelihood):
 
     n_outputs = 2
     support = "finite numbers >= 0"
+    has_zeros = True
     _parameter_constraints: dict = {"variance_floor": [Interval(Real, 0, None, closed="neither")]}
 
-    #: Share of values above zero at the start, midway (as logits go) between a table that is half
-    #: full and one that holds one cell in a hundred.
+    #: Share of values above zero where nothing is known of it, midway (as logits go) between a
+    #: table that is half full and one that holds one cell in a hundred; and its range at the start.
     _START_SHARE = 0.1
+    _SHARES = (1e-6, 1.0 - 1e-3)
     #: Range of the variance of log x at the start.
     _START_VARIANCE = (0.25, 4.0)
     #: Lowest mean of a column that the decoder is started at, for columns of zeros.
@@ -170,7 +173,11 @@ class ZeroInflatedLogNormal(Likelihood):
 
     def raw_from_mean(self, mean: Tensor) -> Tensor:
         """Return the raw output with one value in ten above zero: the mean cannot tell how many."""
-        share = torch.full_like(mean, self._START_SHARE)
+        return self.first_raw(mean, torch.full_like(mean, self._START_SHARE))
+
+    def first_raw(self, mean: Tensor, used: Tensor) -> Tensor:
+        """Return the raw output for this mean and this share of values above zero."""
+        share = used.clamp(*self._SHARES)
         return torch.cat([(mean.clamp_min(self._EDGE) / share).log(), torch.logit(share)])
 
     def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:

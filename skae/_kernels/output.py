@@ -1,0 +1,293 @@
+r"""The last layer of a decoder and its likelihood on CSR rows, without a dense row.
+
+For a raw output :math:`r = W h + b` the log-probability of a row falls apart into what its stored
+entries add, and a sum over all columns that does not see them:
+
+.. math::
+
+    \log p(x | r) = \sum_{j : x_j \ne 0} [\log p(x_j | r_j) - \log p(0 | r_j)]
+    + \sum_j \log p(0 | r_j)
+
+The first sum costs the stored entries. The second is worked out in chunks of columns, or estimated
+from some of them (`columns.py`). Where a softmax couples the columns, it is minus the total of the
+row times a log-sum-exp instead. Squared errors need neither: see `gram.py`.
+
+Shapes: ``hidden`` is (n_rows, n_hidden); weight and bias of the layer have n_outputs * n_features
+rows, all features of the first output before those of the second. In here they are seen as
+(n_outputs, n_features, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from skae._kernels.columns import Columns
+from skae._kernels.csr import Csr
+from skae._kernels.gram import gaussian_loss
+from skae._kernels.rows import row_gradient
+
+# Raw outputs that are worked on at once: as many as stay in the cache of a processor.
+_CELLS_PER_CHUNK = 2**20
+
+Free = dict[str, Tensor]  # free parameters of a likelihood, of shape (n_features,) or (1,)
+
+
+class Decoded(NamedTuple):
+    """What the likelihood of rows depends on beside them."""
+
+    hidden: Tensor  # (n_rows, n_hidden), what the last layer sees
+    layer: nn.Linear
+    likelihood: Any
+    free: Free
+    total: Tensor | None  # (n_rows, 1); None where the likelihood does not ask for it
+
+
+class How(NamedTuple):
+    """How a loss is computed."""
+
+    row_weight: Tensor  # (n_rows,), weight of each row in the sum
+    columns: Columns | None = None  # estimate the sum over all columns from these
+    even: bool = False  # let gradients count errors alike in every column
+    row_gradients: bool = False  # whether the optimiser takes gradients of some rows
+
+
+def csr_loss(x: Csr, decoded: Decoded, how: How) -> Tensor:
+    """Return minus the weighted sum of the log-likelihoods of rows, a scalar, in nats."""
+    hidden, layer, likelihood, free, _ = decoded
+    if likelihood.squared_error:
+        return gaussian_loss(x, hidden, layer, likelihood, free, how.row_weight, how.even)
+    return _Loss.apply(hidden, layer.weight, layer.bias, x, decoded, how, *free.values())
+
+
+@torch.no_grad()
+def csr_log_likelihood(x: Csr, decoded: Decoded) -> Tensor:
+    """Return the exact log-likelihood of each row, of shape (n_rows,), in nats."""
+    layer = _LastLayer(x, decoded)
+    values = layer.entry_values(layer.entry_raw(), **layer.free_at(x.indices))
+    result = x.row_sums(values[0])
+    raws = ((chunk, layer.raw(chunk)) for chunk in layer.chunks)
+    if decoded.likelihood.softmax:
+        return result - decoded.total[:, 0] * layer.log_norm(raws)
+    return result + sum(layer.sums(chunk, raw, **layer.free_at(chunk.columns)) for chunk, raw in raws)
+
+
+class _Chunk(NamedTuple):
+    """Columns that are worked on at once."""
+
+    columns: slice | Tensor
+    weight: Tensor | None = None  # how much each counts for; None: once
+
+
+class _LastLayer:
+    """Raw outputs and log-probabilities of stored entries, and of chunks of columns."""
+
+    def __init__(self, x: Csr, decoded: Decoded, columns: Columns | None = None):
+        self.x, (self.hidden, layer, self.likelihood, self.free, self.total) = x, decoded
+        shape = (self.likelihood.n_outputs, x.n_features)
+        self.weight = layer.weight.detach().view(*shape, -1)
+        self.bias = layer.bias.detach().view(shape)
+        self.chunks = list(_chunks(x.shape, columns))
+
+    def free_at(self, columns: Tensor | slice) -> Free:
+        """Return the free parameters of some columns."""
+        return {n: v if len(v) == 1 else v[columns] for n, v in self.free.items()}
+
+    def entry_raw(self) -> Tensor:
+        """Return the raw outputs of the stored entries, (1, n_outputs * n_stored)."""
+        dots = [self.x.dots(self.hidden, weight) for weight in self.weight]
+        return (torch.stack(dots) + self.bias[:, self.x.indices]).view(1, -1)
+
+    def entry_values(self, raw: Tensor, **free: Tensor) -> Tensor:
+        """Return what the stored entries add, (1, n_stored)."""
+        if self.total is not None:
+            free["total"] = self.total[self.x.rows, 0][None]
+        return self.likelihood.log_prob_entry(self.x.values[None], raw, **free)
+
+    def weight_of(self, chunk: _Chunk) -> Tensor:
+        """Return the weights of the columns of a chunk, (n_outputs * n_chunk, n_hidden)."""
+        return self.weight[:, chunk.columns].flatten(0, 1)
+
+    def raw(self, chunk: _Chunk) -> Tensor:
+        """Return the raw outputs of a chunk, (n_rows, n_outputs * n_chunk)."""
+        bias = self.bias[:, chunk.columns].flatten()
+        return torch.addmm(bias, self.hidden, self.weight_of(chunk).T)
+
+    def sums(self, chunk: _Chunk, raw: Tensor, **free: Tensor) -> Tensor:
+        """Return the sum of log p(0 | r) over the columns of a chunk, (n_rows,)."""
+        if self.total is not None:
+            free["total"] = self.total
+        zero = self.likelihood.log_prob_zero(raw, **free)
+        return zero.sum(dim=1) if chunk.weight is None else zero @ chunk.weight
+
+    def log_norm(self, raws: Iterable[tuple[_Chunk, Tensor]]) -> Tensor:
+        """Return the log-sum-exp of the raw outputs over all columns, (n_rows,)."""
+        parts = [_weighted(raw, chunk).logsumexp(dim=1) for chunk, raw in raws]
+        return torch.stack(parts).logsumexp(dim=0)
+
+
+def _chunks(shape: tuple[int, int], columns: Columns | None) -> Iterator[_Chunk]:
+    if columns is not None:
+        yield _Chunk(*columns)
+        return
+    step = max(1, _CELLS_PER_CHUNK // max(1, shape[0]))
+    for start in range(0, shape[1], step):
+        yield _Chunk(slice(start, min(start + step, shape[1])))
+
+
+def _weighted(raw: Tensor, chunk: _Chunk) -> Tensor:
+    return raw if chunk.weight is None else raw + chunk.weight.log()
+
+
+class _Loss(torch.autograd.Function):
+    """The loss; its gradients are found in the same pass over the columns."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, x, decoded, how, *free):
+        work = _Gradients(_LastLayer(x, decoded, how.columns), how)
+        value = work.add_entries() + work.add_columns()
+        ctx.gradients = work.of_parameters()
+        return -value
+
+    @staticmethod
+    def backward(ctx, upstream):
+        hidden, weight, bias, *free = (-upstream * gradient for gradient in ctx.gradients)
+        return hidden, weight, bias, None, None, None, *free
+
+
+class _Gradients:
+    """Gradients of the weighted sum of log-likelihoods, added up part by part.
+
+    Those of parameters with a row for each column have, where columns are sampled, rows only for
+    the columns that were drawn or are in use.
+    """
+
+    def __init__(self, layer: _LastLayer, how: How):
+        self.layer, self.how = layer, how
+        self.scale = layer.likelihood.gradient_scale(**layer.free) if how.even else None
+        self.columns = None  # the columns that have rows; None: all
+        if how.columns is not None:
+            used = layer.x.by_column.columns
+            self.columns = torch.cat([used, how.columns.index]).unique()
+        n_columns = layer.x.n_features if self.columns is None else len(self.columns)
+        n_outputs, new = len(layer.weight), layer.hidden.new_zeros
+        self.hidden = torch.zeros_like(layer.hidden)
+        self.weight = new(n_outputs, n_columns, layer.hidden.shape[1])
+        self.bias = new(n_outputs, n_columns)
+        self.free = {n: new(min(len(v), n_columns)) for n, v in layer.free.items()}
+
+    def add_entries(self) -> Tensor:
+        """Add the stored entries by two sparse products an output; return their sum."""
+        layer, x = self.layer, self.layer.x
+        if not len(x.values):
+            return x.values.new_zeros(())
+        weight = self.how.row_weight[x.rows]
+        value, d_raw, d_free = _differentiate(
+            lambda raw, **free: layer.entry_values(raw, **free) @ weight,
+            layer.entry_raw(),
+            layer.free_at(x.indices),
+        )
+        d_raw = d_raw.view(len(layer.weight), -1)
+        if self.scale is not None:
+            d_raw = d_raw * self.scale[x.indices]
+        places = self._places(x.by_column.columns)
+        for output, gradient in enumerate(d_raw):
+            rows = x.with_values(gradient)
+            self.hidden += rows.product(layer.weight[output])
+            self.weight[output].index_add_(0, places, rows.transposed_product(layer.hidden))
+            self.bias[output].index_add_(0, places, x.column_sums(gradient))
+        sums = {n: g if len(g) == 1 else x.column_sums(g) for n, g in d_free.items()}
+        self._add_free(sums, places)
+        return value
+
+    def add_columns(self) -> Tensor:
+        """Add the sum over columns; return it."""
+        layer = self.layer
+        known = len(layer.chunks) == 1  # then raw outputs are worked out once
+        raws = [(chunk, layer.raw(chunk)) for chunk in layer.chunks] if known else None
+        if not layer.likelihood.softmax:
+            return sum(
+                self._add_chunk(chunk, raw, partial(self._weighted_sum, chunk))
+                for chunk, raw in raws or self._raws()
+            )
+        log_norm = layer.log_norm(raws or self._raws())
+        weight = self.how.row_weight * layer.total[:, 0]
+        for chunk, raw in raws or self._raws():
+            self._add_chunk(chunk, raw, partial(_surrogate, chunk, log_norm, weight))
+        return -weight @ log_norm
+
+    def of_parameters(self) -> list[Tensor]:
+        """Return the gradients of hidden, weight, bias and the free parameters, in that order."""
+        free = [g if len(g) == 1 else self._whole(g[None]) for g in self.free.values()]
+        return [self.hidden, self._whole(self.weight), self._whole(self.bias), *free]
+
+    def _raws(self) -> Iterator[tuple[_Chunk, Tensor]]:
+        return ((chunk, self.layer.raw(chunk)) for chunk in self.layer.chunks)
+
+    def _weighted_sum(self, chunk: _Chunk, raw: Tensor, **free: Tensor) -> Tensor:
+        return self.layer.sums(chunk, raw, **free) @ self.how.row_weight
+
+    def _add_chunk(self, chunk: _Chunk, raw: Tensor, function: Callable) -> Tensor:
+        layer, columns = self.layer, chunk.columns
+        value, d_raw, d_free = _differentiate(function, raw, layer.free_at(columns))
+        if self.scale is not None:
+            d_raw = d_raw * self.scale[columns].repeat(len(layer.weight))
+        places = self._places(columns)
+        self.hidden.addmm_(d_raw, layer.weight_of(chunk))
+        n_outputs = len(layer.weight)
+        _add_at(self.weight, places, (d_raw.T @ layer.hidden).unflatten(0, (n_outputs, -1)))
+        _add_at(self.bias, places, d_raw.sum(dim=0).view(n_outputs, -1))
+        self._add_free(d_free, places)
+        return value
+
+    def _add_free(self, gradients: Free, places: Tensor | slice) -> None:
+        for name, gradient in gradients.items():
+            if len(self.layer.free[name]) == 1:
+                self.free[name] += gradient
+            else:
+                _add_at(self.free[name][None], places, gradient[None])
+
+    def _places(self, columns: Tensor | slice) -> Tensor | slice:
+        """Return in which of the rows of the gradients columns stand."""
+        if self.columns is None:
+            return columns
+        return torch.searchsorted(self.columns, columns)
+
+    def _whole(self, gradient: Tensor) -> Tensor:
+        """Return the gradient of a whole parameter, given (n_outputs, n_columns, ...)."""
+        if self.columns is None:
+            return gradient.flatten(0, 1)
+        n_features = self.layer.x.n_features
+        first = torch.arange(len(gradient), device=gradient.device) * n_features
+        rows = (first[:, None] + self.columns).flatten()
+        n_rows = len(gradient) * n_features
+        return row_gradient(rows, gradient.flatten(0, 1), n_rows, self.how.row_gradients)
+
+
+def _differentiate(function: Callable, raw: Tensor, free: Free) -> tuple[Tensor, Tensor, Free]:
+    """Return a scalar function of raw outputs and free parameters, and its gradients."""
+    with torch.enable_grad():
+        raw = raw.detach().requires_grad_()
+        free = {name: value.detach().requires_grad_() for name, value in free.items()}
+        value = function(raw, **free).sum()
+        found = torch.autograd.grad(value, [raw, *free.values()], allow_unused=True)
+    d_free = {n: g for n, g in zip(free, found[1:], strict=True) if g is not None}
+    return value.detach(), found[0], d_free
+
+
+def _surrogate(chunk: _Chunk, log_norm: Tensor, weight: Tensor, raw: Tensor, **free: Tensor):
+    """Return what has the gradient of minus weight times log-sum-exp, once that is known."""
+    share = (_weighted(raw, chunk) - log_norm[:, None]).exp()
+    return -weight @ share.sum(dim=1)
+
+
+def _add_at(whole: Tensor, places: Tensor | slice, part: Tensor) -> None:
+    """Add to the columns ``places`` of a gradient of shape (n_outputs, n_columns, ...)."""
+    if isinstance(places, slice):
+        whole[:, places] += part
+    else:
+        whole.index_add_(1, places, part)

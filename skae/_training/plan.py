@@ -1,0 +1,59 @@
+"""How are sparse rows trained on? The rule behind ``sparse_method``, and what it was measured on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import scipy.sparse as sp
+
+from skae.likelihoods import Likelihood
+
+#: Values of ``sparse_method`` besides "auto".
+METHODS = ("dense", "exact", "sampled")
+
+# `benchmarks/sparse_scaling.py` measures all three. Below this many columns a dense batch is made
+# in no time, and above this share of stored entries dense products are faster than sparse ones.
+_FEWEST_COLUMNS, _LARGEST_DENSITY = 500, 0.5
+# Up to this many columns the loss of all of them costs little more than that of a sample, and
+# learns more in a step.
+_MOST_EXACT = 5_000
+# Columns of the head and of the tail that stand for all, and for how many columns there are more.
+_SAMPLED, _SAMPLED_WIDE, _WIDE = (1024, 1024), (2048, 2048), 100_000
+
+
+class Plan(NamedTuple):
+    """How rows are trained on."""
+
+    method: str  # one of METHODS; "dense" for dense rows, too
+    n_sampled: tuple[int, int] | None = None  # columns of the head and of the tail
+
+    @property
+    def csr(self) -> bool:
+        """Whether batches stay CSR."""
+        return self.method != "dense"
+
+
+def choose_plan(method: str, X, likelihood: Likelihood) -> Plan:
+    """Return how to train on X; "auto" goes by the columns, the density and the likelihood."""
+    if not sp.issparse(X):
+        return Plan("dense")
+    if method == "auto":
+        method = _fastest(X, likelihood)
+    if method == "sampled" and likelihood.squared_error:
+        raise ValueError(
+            "sparse_method='sampled' is not for squared errors, of which a sample of columns "
+            f"teaches nothing. Got likelihood {likelihood}. Choose sparse_method='exact', whose "
+            "cost hardly depends on the batch size there."
+        )
+    if method == "sampled":
+        return Plan(method, _SAMPLED if X.shape[1] < _WIDE else _SAMPLED_WIDE)
+    return Plan(method)
+
+
+def _fastest(X, likelihood: Likelihood) -> str:
+    n_rows, n_features = X.shape
+    if n_features < _FEWEST_COLUMNS or X.nnz > _LARGEST_DENSITY * n_rows * n_features:
+        return "dense"
+    if likelihood.squared_error or n_features <= _MOST_EXACT:
+        return "exact"
+    return "sampled"
