@@ -5,16 +5,45 @@ nothing is corrupted outside training. ``level`` is always the *effective* one: 
 entries that really changed (for `GaussianNoise`: the standard deviation). To add one: one class
 here and one line in `NOISES`.
 
+On sparse rows a noise works on the stored entries, at a cost that grows with their number alone:
+no array with a cell for each row and feature is built, and none with one for each feature.
+
 Shapes: ``x`` is (n_rows, n_features), in the units that the network sees: for a Gaussian
 likelihood the scaled columns (where zero is the column's mean if they were centred), else X itself.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from skae._validation import Component
+
+# A chance of one would need infinitely many donors; only zeros of columns with few of them meet it.
+_ALMOST_ONE = 1.0 - 1e-6
+
+
+class Entries(NamedTuple):
+    """The non-zero entries of a batch of sparse rows, by row and then by column.
+
+    No cell stands in it twice, and no value is zero. All tensors are on one device.
+
+    Parameters
+    ----------
+    row, column : Tensor of shape (n_entries,), int64
+        Where each entry stands.
+    value : Tensor of shape (n_entries,), floating
+        What it is.
+    shape : tuple of int
+        Rows and features of the batch.
+    """
+
+    row: Tensor
+    column: Tensor
+    value: Tensor
+    shape: tuple[int, int]
 
 
 class Noise(Component):
@@ -35,11 +64,36 @@ class Noise(Component):
         """Return a corrupted copy of a batch of clean rows."""
         raise NotImplementedError
 
+    def corrupt_entries(
+        self, entries: Entries, level: float, generator: torch.Generator
+    ) -> Entries:
+        """Return a corrupted copy of a batch of clean sparse rows.
 
-class Masking(Noise):
+        The result is sorted and free of duplicates and zeros, like what is given. A noise that
+        does not say what it does on sparse rows raises ``NotImplementedError``.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no method corrupt_entries, so it cannot be put on sparse "
+            "rows. Write one, or pass dense rows."
+        )
+
+
+class _EachForItself(Noise):
+    """Base of noises whose result for an entry depends on that entry alone.
+
+    On sparse rows the zeros stay zeros.
+    """
+
+    def corrupt_entries(self, entries, level, generator):
+        """Return the stored entries as `corrupt` makes them; what became zero is left out."""
+        return _with_values(entries, self.corrupt(entries.value, level, generator))
+
+
+class Masking(_EachForItself):
     """Sets a share of the non-zero entries to zero, each with probability ``level``.
 
     Zero is "nothing known": the mean of a column that was centred, absence in one that was not.
+    On sparse rows the distribution is the same: stored entries are dropped.
 
     References
     ----------
@@ -51,12 +105,15 @@ class Masking(Noise):
         return x * (_uniform(x, generator) >= level)
 
 
-class GaussianNoise(Noise):
+class GaussianNoise(_EachForItself):
     """Adds Gaussian noise to every entry; ``level`` is its standard deviation.
 
     For a Gaussian likelihood with standardised columns the unit is the standard deviation of the
     column. A linear autoencoder trained with it computes the Wiener filter
     ``C (C + level**2 I)^-1`` with C the covariance of the columns.
+
+    On sparse rows only the stored entries get noise, and zeros stay zeros: otherwise the rows would
+    not be sparse. So a CSR matrix and the same rows as an array are *not* corrupted alike.
 
     References
     ----------
@@ -77,6 +134,14 @@ class SaltAndPepper(Noise):
     not count, so that the share of changed entries is ``level`` (or the largest share that can be
     reached, where many entries are at an extreme already).
 
+    On sparse rows ``level`` is the share of the *stored* entries that really changed: as a share of
+    all cells, a small level would drown them in false ones. The extremes are the same (zero is one
+    of them where a column with entries of one sign has a zero in the batch). A zero takes an
+    extreme as often as an entry does in a column with no more zeros than entries, and more rarely,
+    by the ratio of entries to zeros, in any other. There as many zeros become non-zero, in
+    expectation, as entries become zero, and the density of the column stays. (One with values of
+    both signs has no zero to put; it becomes denser.)
+
     References
     ----------
     Vincent et al. (2010), "Stacked denoising autoencoders", section 3.3.
@@ -86,7 +151,22 @@ class SaltAndPepper(Noise):
         """Return x with extremes in the place of some entries."""
         high = _uniform(x, generator) < 0.5
         proposal = torch.where(high, x.amax(dim=0), x.amin(dim=0))
-        return _replace(x, proposal, level, torch.ones_like(x, dtype=torch.bool), generator)
+        everywhere = torch.ones_like(x, dtype=torch.bool)
+        probability = _probability(proposal != x, everywhere, level)
+        return _replace(x, proposal, probability, generator)
+
+    def corrupt_entries(self, entries, level, generator):
+        """Return entries with extremes in the place of some, and some more in place of zeros."""
+        count, low, high = _columns(entries)
+        value = entries.value
+        proposal = torch.where(_uniform(value, generator) < 0.5, high, low)
+        probability = _probability_of_stored(entries, proposal, level)
+        replaced = _replace(value, proposal, probability, generator)
+        balance = (count / (entries.shape[0] - count).clamp_min(1)).clamp_max(1.0)
+        differing = 0.5 * ((low != 0).to(value) + (high != 0).to(value))
+        key, donor = _strike_zeros(entries, probability * balance * differing, count, generator)
+        to_low = (high == 0) | ((low != 0) & (_uniform(value, generator) < 0.5))
+        return _merge(entries, replaced, key, torch.where(to_low, low, high)[donor])
 
 
 class Swap(Noise):
@@ -95,7 +175,7 @@ class Swap(Noise):
     Every cell has a donor row of its own. A donor with the same value changes nothing and does not
     count: ``level`` is the share of the *non-zero* entries that really changed. On data that are
     mostly zeros the zeros change as well, at the rate at which their column is non-zero, so that
-    the density of a column stays what it is.
+    the density of a column stays what it is. On sparse rows the distribution is the same.
 
     References
     ----------
@@ -104,8 +184,16 @@ class Swap(Noise):
 
     def corrupt(self, x, level, generator):
         """Return x with values of other rows in some entries."""
-        donor = torch.randint(0, len(x), x.shape, generator=generator, device=x.device)
-        return _replace(x, x.gather(0, donor), level, x != 0, generator)
+        proposal = _of_other_rows(x, generator)
+        probability = _probability(proposal != x, x != 0, level)
+        return _replace(x, proposal, probability, generator)
+
+    def corrupt_entries(self, entries, level, generator):
+        """Return entries with values of other rows in some, and some more in place of zeros."""
+        proposal = _stored_of_other_rows(entries, generator)
+        probability = _probability_of_stored(entries, proposal, level)
+        rate = probability.expand(entries.shape[0])
+        return _swap_stored(entries, proposal, rate, probability, generator)
 
 
 class SwapGaussian(Noise):
@@ -116,6 +204,9 @@ class SwapGaussian(Noise):
     probability. Then Gaussian noise with standard deviation ``level`` is added. Rows with few
     changes teach how columns go together in detail, rows with many what the whole table is like:
     the noise of the default network of `skae.AutoencoderOutlierDetector`.
+
+    On sparse rows entries and zeros are swapped in the same way, and the density of a column stays.
+    The Gaussian noise then stands on the non-zero entries only, as with `GaussianNoise`.
     """
 
     largest_level = float("inf")
@@ -123,9 +214,52 @@ class SwapGaussian(Noise):
     def corrupt(self, x, level, generator):
         """Return x with values of other rows in some entries, plus noise."""
         rate = 1.5 * level * _uniform(x[:, :1], generator)
-        donor = torch.randint(0, len(x), x.shape, generator=generator, device=x.device)
-        swapped = torch.where(_uniform(x, generator) < rate, x.gather(0, donor), x)
-        return swapped + level * torch.empty_like(x).normal_(generator=generator)
+        swapped = _replace(x, _of_other_rows(x, generator), rate, generator)
+        return GaussianNoise().corrupt(swapped, level, generator)
+
+    def corrupt_entries(self, entries, level, generator):
+        """Return entries of which some come from other rows, plus noise on all of them."""
+        rows = entries.value.new_empty(entries.shape[0])
+        rate = 1.5 * level * _uniform(rows, generator)
+        proposal = _stored_of_other_rows(entries, generator)
+        swapped = _swap_stored(entries, proposal, rate, min(1.5 * level, 1.0), generator)
+        return GaussianNoise().corrupt_entries(swapped, level, generator)
+
+
+class Thinning(_EachForItself):
+    """Drops items of counts: each of the x items of an entry stays with probability ``1 - level``.
+
+    What stays is binomial with mean ``(1 - level) * x``, and ``level`` is the share of the items
+    that are dropped: words of a text, reads of a gene, orders of a customer. A thinned Poisson
+    count is Poisson. Zeros stay zeros, and on sparse rows the distribution is the same.
+
+    It is meant for X that the network sees unscaled. Of a value that is not whole, the whole part
+    is thinned and the rest stays or goes as one item does, which keeps the mean. Negative values
+    stay as they are.
+
+    References
+    ----------
+    Steutel and van Harn (1979), "Discrete analogues of self-decomposability and stability", where
+    binomial thinning is defined. Neufeld et al. (2022), "Inference after latent variable estimation
+    for single-cell RNA sequencing data", where counts are split by it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.noise import Thinning
+    >>> x = torch.full((1, 20_000), 10.0)
+    >>> thinned = Thinning().corrupt(x, 0.3, torch.Generator().manual_seed(0))
+    >>> print(f"mean {thinned.mean():.1f}, variance {thinned.var():.1f}")
+    mean 7.0, variance 2.1
+    """
+
+    def corrupt(self, x, level, generator):
+        """Return x with a share of its items dropped."""
+        whole = x.clamp_min(0).floor()
+        rest = x.clamp_min(0) - whole
+        kept = torch.binomial(whole, torch.full_like(whole, 1.0 - level), generator=generator)
+        kept += rest * (_uniform(x, generator) >= level)
+        return kept + x.clamp_max(0)
 
 
 def _uniform(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -133,19 +267,141 @@ def _uniform(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
-def _replace(
-    x: Tensor, proposal: Tensor, level: float, counted: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Take the proposal in such entries that a share ``level`` of the counted ones changes.
+def _of_other_rows(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return, for each cell, the value of its column in a random row."""
+    donor = torch.randint(0, len(x), x.shape, generator=generator, device=x.device)
+    return x.gather(0, donor)
 
-    Only proposals that differ from x can change it. Where a share d of the counted entries has
-    one, each is taken with probability ``level / d``, and with certainty where that passes one.
+
+def _probability(differs: Tensor, counted: Tensor, level: float) -> Tensor:
+    """Return how often to take a proposal so that a share ``level`` of the counted cells changes.
+
+    Only proposals that differ can change anything. Where a share d of the counted cells has one,
+    each is taken with probability ``level / d``, and with certainty where that passes one.
     """
-    differs = proposal != x
     reachable = (differs & counted).sum()
-    probability = level * counted.sum() / reachable.clamp_min(1)
-    taken = differs & (_uniform(x, generator) < probability)
-    return torch.where(taken, proposal, x)
+    return (level * counted.sum() / reachable.clamp_min(1)).clamp_max(1.0)
+
+
+def _replace(
+    x: Tensor, proposal: Tensor, probability: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Take the proposal in each cell with the given probability."""
+    return torch.where(_uniform(x, generator) < probability, proposal, x)
+
+
+# Sparse rows. A cell has the key ``row * n_features + column``; entries are sorted by it.
+
+
+def _keys(entries: Entries) -> Tensor:
+    return entries.row * entries.shape[1] + entries.column
+
+
+def _look_up(entries: Entries, key: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where among the entries each key would stand, and whether it is one of them."""
+    keys = _keys(entries)
+    at = torch.searchsorted(keys, key).clamp_max(len(keys) - 1)
+    return at, keys[at] == key
+
+
+def _with_values(entries: Entries, value: Tensor) -> Entries:
+    """Return entries with other values, without those that are zero."""
+    stored = value != 0
+    return Entries(entries.row[stored], entries.column[stored], value[stored], entries.shape)
+
+
+def _merge(entries: Entries, value: Tensor, key: Tensor, new_value: Tensor) -> Entries:
+    """Return entries with other values, and new ones at cells that were zero."""
+    keys, order = torch.cat([_keys(entries), key]).sort()
+    n_features = max(entries.shape[1], 1)
+    row = keys.div(n_features, rounding_mode="floor")
+    merged = Entries(row, keys - row * n_features, entries.value, entries.shape)
+    return _with_values(merged, torch.cat([value, new_value])[order])
+
+
+def _columns(entries: Entries) -> tuple[Tensor, Tensor, Tensor]:
+    """Return, for each entry, how many its column has, and the lowest and highest value of it.
+
+    Zero is among the values of a column that has no entry in some row.
+    """
+    _, place, count = entries.column.unique(return_inverse=True, return_counts=True)
+    # A full column has no zero; at infinity it has no say.
+    start = torch.where(count < entries.shape[0], 0.0, float("inf")).to(entries.value)
+    low = start.scatter_reduce(0, place, entries.value, "amin")
+    high = (-start).scatter_reduce(0, place, entries.value, "amax")
+    return count[place], low[place], high[place]
+
+
+def _probability_of_stored(entries: Entries, proposal: Tensor, level: float) -> Tensor:
+    """Return `_probability` where the stored entries are counted."""
+    everywhere = torch.ones_like(entries.value, dtype=torch.bool)
+    return _probability(proposal != entries.value, everywhere, level)
+
+
+def _random_rows(entries: Entries, n_draws: int, generator: torch.Generator) -> Tensor:
+    device = entries.row.device
+    n_rows = max(entries.shape[0], 1)  # without rows there are no draws either
+    return torch.randint(0, n_rows, (n_draws,), generator=generator, device=device)
+
+
+def _stored_of_other_rows(entries: Entries, generator: torch.Generator) -> Tensor:
+    """Return, for each entry, the value of its column in a random row; most often it is zero."""
+    donor = _random_rows(entries, len(entries.row), generator)
+    at, found = _look_up(entries, donor * entries.shape[1] + entries.column)
+    return torch.where(found, entries.value[at], 0.0)
+
+
+def _swap_stored(
+    entries: Entries,
+    proposal: Tensor,
+    rate: Tensor,
+    largest_rate: Tensor | float,
+    generator: torch.Generator,
+) -> Entries:
+    """Swap each cell with the rate of its row.
+
+    A zero whose donor is an entry becomes non-zero: it has one with the share of entries in its
+    column. Cells are struck at the largest rate of all, and those of other rows are thinned.
+    """
+    value = _replace(entries.value, proposal, rate[entries.row], generator)
+    count, _, _ = _columns(entries)
+    share = count / max(entries.shape[0], 1)
+    key, donor = _strike_zeros(entries, largest_rate * share, count, generator)
+    row = key.div(max(entries.shape[1], 1), rounding_mode="floor")
+    new_value = entries.value[donor]
+    struck = largest_rate * _uniform(new_value, generator) < rate[row]
+    return _merge(entries, value, key[struck], new_value[struck])
+
+
+def _strike_zeros(
+    entries: Entries, probability: Tensor, count: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Strike each zero of a column with the probability that is given with its entries.
+
+    Returns the keys of the cells and, for each, which entry of its column struck it, all of them
+    with equal chances. To list the zeros would cost too much. Instead each entry throws a Poisson
+    number of darts at random rows: then darts strike cells independently of each other, and a
+    cell gets none with probability ``exp(-mean)``, which gives the mean that is needed.
+    """
+    n_rows, n_features = entries.shape
+    mean = -torch.log1p(-probability.clamp_max(_ALMOST_ONE))
+    darts = torch.poisson((count < n_rows) * mean * n_rows / count, generator=generator)
+    thrower = torch.arange(len(count), device=count.device).repeat_interleave(darts.long())
+    # Of several darts in a cell the first one counts: in random order, none is preferred.
+    order = torch.randperm(len(thrower), generator=generator, device=count.device)
+    thrower = thrower[order]
+    row = _random_rows(entries, len(thrower), generator)
+    key = row * n_features + entries.column[thrower]
+    _, taken = _look_up(entries, key)
+    return _first_of_each(key[~taken], thrower[~taken])
+
+
+def _first_of_each(key: Tensor, companion: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distinct keys, sorted, each with the companion of its first appearance."""
+    key, order = key.sort(stable=True)
+    first = torch.ones_like(key, dtype=torch.bool)
+    first[1:] = key[1:] != key[:-1]
+    return key[first], companion[order][first]
 
 
 NOISES: dict[str, type[Noise]] = {
@@ -154,4 +410,5 @@ NOISES: dict[str, type[Noise]] = {
     "salt_and_pepper": SaltAndPepper,
     "swap": Swap,
     "swap_gaussian": SwapGaussian,
+    "thinning": Thinning,
 }

@@ -1,14 +1,27 @@
 """Does every noise change as much as its level says, and nothing that it should not?
 
 Data and tests are in the units in which `level` is defined: a share of the entries that count for
-the noise, or a standard deviation where there is no largest level.
+the noise, or a standard deviation where there is no largest level. Every noise is put on dense
+rows and on the stored entries of sparse ones.
 """
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 
-from skae.noise import NOISES, GaussianNoise, Masking, SaltAndPepper, Swap
+from skae.noise import (
+    NOISES,
+    Entries,
+    GaussianNoise,
+    Masking,
+    Noise,
+    SaltAndPepper,
+    Swap,
+    Thinning,
+)
 from tests.helpers import generator, global_generators_untouched, normal
 
 N_ROWS, N_FEATURES = 2500, 40
@@ -21,6 +34,8 @@ share_laws = pytest.mark.parametrize(
 
 # Noises whose level is the share of the non-zero entries; for any other it is that of all entries.
 OF_NON_ZEROS = ("masking", "swap")
+# Noises whose level is the share of items: an entry of x has x of them, one below zero has none.
+OF_ITEMS = ("thinning",)
 
 
 def binary(density, seed=0):
@@ -39,6 +54,16 @@ on_data = pytest.mark.parametrize("x", DATA.values(), ids=DATA)
 
 def corrupted(name, x, level, seed=1):
     return NOISES[name]().corrupt(x, level, generator(seed))
+
+
+def share_of_change(name, x, result, counted):
+    """Return how much of what counts was changed, and how many independent draws that is."""
+    if name in OF_ITEMS:
+        items = x.clamp_min(0)
+        rest = items - items.floor()  # stays or goes at once, with a weight below that of an item
+        n_draws = items.sum() ** 2 / (items.floor() + rest**2).sum()
+        return (x - result).sum() / items.sum(), n_draws
+    return (result != x)[counted].double().mean(), counted.sum()
 
 
 def within_errors(found, expected, standard_error, errors=4):
@@ -66,16 +91,17 @@ def test_input_is_not_touched_and_not_shared(name, level):
 @pytest.mark.parametrize("level", [0.05, 0.15, 0.4])
 def test_share_of_changed_entries_is_the_level(name, x, level):
     counted = x != 0 if name in OF_NON_ZEROS else torch.ones_like(x, dtype=torch.bool)
-    share = (corrupted(name, x, level) != x)[counted].double().mean()
-    error = (level * (1 - level) / counted.sum()).sqrt()
-    assert within_errors(share, level, error)
+    share, n_draws = share_of_change(name, x, corrupted(name, x, level), counted)
+    assert within_errors(share, level, (level * (1 - level) / n_draws).sqrt())
 
 
 @share_laws
 @on_data
 def test_level_beyond_reach_changes_all_that_can_be_changed(name, x):
     counted = x != 0 if name in OF_NON_ZEROS else torch.ones_like(x, dtype=torch.bool)
-    low, high = ((corrupted(name, x, level) != x)[counted].double().mean() for level in (0.4, 1.0))
+    low, high = (
+        share_of_change(name, x, corrupted(name, x, level), counted)[0] for level in (0.4, 1.0)
+    )
     # A proposal drawn from the column differs from the entry in one half of the cases at least.
     assert high > 0.45
     assert high > low
@@ -205,3 +231,405 @@ def test_swap_and_salt_do_not_divide_by_zero_where_nothing_can_change():
     for x in (torch.zeros(5, 2), torch.ones(5, 2)):
         assert torch.equal(Swap().corrupt(x, 0.9, generator()), x)
         assert torch.equal(SaltAndPepper().corrupt(x, 0.9, generator()), x)
+
+
+# Thinning is binomial.
+
+
+def thinned(x, level=0.3):
+    return Thinning().corrupt(x, level, generator(7))
+
+
+def counts(mean, size=200_000):
+    return torch.poisson(torch.full((size,), mean, dtype=torch.float64), generator=generator(8))
+
+
+def chi_square(x, distribution):
+    """Return how probable a distance from the distribution like that of these counts is."""
+    top = int(distribution.ppf(0.999))
+    found = np.bincount(np.minimum(x.numpy().astype(int), top), minlength=top + 1)
+    expected = distribution.pmf(np.arange(top + 1))
+    expected[top] = distribution.sf(top - 1)
+    return stats.chisquare(found, expected * len(x)).pvalue
+
+
+@pytest.mark.parametrize("n_items", [1, 3, 40, 1000])
+@pytest.mark.parametrize("level", [0.05, 0.5, 0.95])
+def test_thinning_is_binomial(n_items, level):
+    kept = thinned(torch.full((50_000,), float(n_items), dtype=torch.float64), level)
+    variance = n_items * level * (1 - level)
+    assert within_errors(kept.mean(), n_items * (1 - level), (variance / len(kept)) ** 0.5)
+    fourth_moment = float(stats.binom.stats(n_items, 1 - level, moments="k")) + 3
+    error = variance * ((fourth_moment - 1) / len(kept)) ** 0.5
+    # With one item the variance is a function of the mean, whose error is then the larger one.
+    assert within_errors(kept.var(), variance, max(error, variance / len(kept) ** 0.5))
+    if n_items <= 40:
+        assert chi_square(kept, stats.binom(n_items, 1 - level)) > 1e-4
+
+
+@pytest.mark.parametrize("level", [0.2, 0.7])
+def test_thinned_poisson_is_poisson_and_independent_of_what_was_dropped(level):
+    x = counts(4.0)
+    kept = thinned(x, level)
+    assert chi_square(kept, stats.poisson(4.0 * (1 - level))) > 1e-4
+    assert chi_square(x - kept, stats.poisson(4.0 * level)) > 1e-4
+    correlation = np.corrcoef(kept, x - kept)[0, 1]
+    assert within_errors(correlation, 0.0, len(x) ** -0.5)
+
+
+def test_thinning_of_a_fraction_keeps_the_mean():
+    x = torch.full((100_000,), 2.75, dtype=torch.float64)
+    kept = thinned(x)
+    assert set(kept.unique().tolist()) == {0.0, 1.0, 2.0, 0.75, 1.75, 2.75}
+    variance = (2 + 0.75**2) * 0.3 * 0.7
+    assert within_errors(kept.mean(), 0.7 * 2.75, (variance / len(x)) ** 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_thinning_at_the_ends(dtype):
+    x = torch.tensor([0.0, 1.0, 7.3, 0.1, -2.5, 3e7, 1e12], dtype=dtype)
+    assert torch.equal(thinned(x, 0.0), x)
+    assert torch.equal(thinned(x, 1.0), x.clamp_max(0))
+
+
+# Sparse rows. Tests turn them into arrays and back; the noise never does.
+
+
+def stored(x):
+    """Return the entries of an array."""
+    row, column = x.nonzero(as_tuple=True)
+    return Entries(row, column, x[row, column], tuple(x.shape))
+
+
+def dense(entries):
+    """Return entries as an array."""
+    x = entries.value.new_zeros(entries.shape)
+    x[entries.row, entries.column] = entries.value
+    return x
+
+
+def corrupted_entries(name, x, level, seed=1):
+    return NOISES[name]().corrupt_entries(stored(x), level, generator(seed))
+
+
+def corrupted_sparse(name, x, level, seed=1):
+    """Return the rows of an array after the noise for sparse rows, as an array."""
+    return dense(corrupted_entries(name, x, level, seed))
+
+
+def assert_same(found, expected):
+    assert found.shape == expected.shape
+    for one, other in zip(found[:3], expected[:3], strict=True):
+        assert torch.equal(one, other)
+
+
+def assert_contract(entries):
+    row, column, value, (n_rows, n_features) = entries
+    assert row.dtype == column.dtype == torch.int64
+    assert row.shape == column.shape == value.shape
+    assert (value != 0).all()
+    assert torch.isfinite(value).all()
+    assert ((row >= 0) & (row < n_rows) & (column >= 0) & (column < n_features)).all()
+    assert (torch.diff(row * n_features + column) > 0).all()
+
+
+def of_counts(*means):
+    """Return columns of Poisson counts, one for each mean."""
+    return torch.stack([counts(mean, N_ROWS).roll(31 * at) for at, mean in enumerate(means)], 1)
+
+
+SPARSE_DATA = {
+    "binary 2 %": binary(0.02),
+    "binary 50 %": binary(0.50),
+    "counts": of_counts(*np.linspace(0.02, 3.0, N_FEATURES)),
+    "both signs": binary(0.3, seed=2) * normal(N_ROWS, N_FEATURES),
+    "full": DATA["continuous"],
+}
+on_sparse_data = pytest.mark.parametrize("x", SPARSE_DATA.values(), ids=SPARSE_DATA)
+
+ODD = {
+    "no row": torch.zeros(0, 4),
+    "no column": torch.zeros(4, 0),
+    "zeros": torch.zeros(6, 3),
+    "one row": torch.tensor([[0.0, 2.0, 3.0, -1.0]]),
+    "one column": torch.tensor([[0.0], [2.0], [0.0], [3.0]]),
+    "one entry": torch.tensor([[0.0, 0.0], [0.0, 5.0]]),
+    "full and constant": torch.ones(6, 3),
+    "full": torch.arange(1.0, 13.0).reshape(4, 3),
+    "rows without entries": torch.tensor([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0], [3.0, 0.0]]),
+    "full column beside an empty one": torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]),
+}
+on_odd_rows = pytest.mark.parametrize("x", ODD.values(), ids=ODD)
+
+small_tables = st.integers(1, 6).flatmap(
+    lambda n_columns: st.lists(
+        st.lists(st.sampled_from([0, 0, 0, 1, 2, 2.5, -1]), min_size=n_columns, max_size=n_columns),
+        min_size=1,
+        max_size=8,
+    )
+)
+
+
+@laws
+@on_sparse_data
+def test_sparse_level_zero_changes_nothing(name, x):
+    assert_same(corrupted_entries(name, x, 0.0), stored(x))
+
+
+@laws
+@on_odd_rows
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_sparse_result_is_sorted_without_duplicates_and_zeros_on_odd_rows(name, x, level):
+    for seed in range(20):
+        result = corrupted_entries(name, x, level, seed)
+        assert result.shape == x.shape
+        assert_contract(result)
+
+
+@laws
+@given(rows=small_tables, level=st.floats(0.0, 1.0), seed=st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_sparse_result_is_sorted_without_duplicates_and_zeros(name, rows, level, seed):
+    assert_contract(corrupted_entries(name, torch.tensor(rows, dtype=torch.float64), level, seed))
+
+
+@laws
+@pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
+def test_entries_are_not_touched_and_not_shared(name, level):
+    given_entries, before = (stored(SPARSE_DATA["counts"][:30]) for _ in range(2))
+    for tensor in NOISES[name]().corrupt_entries(given_entries, level, generator())[:3]:
+        tensor.fill_(7)
+    assert_same(given_entries, before)
+
+
+@laws
+def test_same_generator_same_noise_on_sparse_rows(name):
+    x = SPARSE_DATA["counts"][:200]
+    with global_generators_untouched():
+        first, again, other = (corrupted_entries(name, x, 0.3, seed) for seed in (1, 1, 2))
+    assert_same(first, again)
+    assert not torch.equal(dense(first), dense(other))
+
+
+@laws
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_precision_stays_on_sparse_rows(name, dtype):
+    x = SPARSE_DATA["counts"][:50].to(dtype)
+    assert corrupted_entries(name, x, 0.5).value.dtype == dtype
+
+
+@share_laws
+@on_sparse_data
+@pytest.mark.parametrize("level", [0.05, 0.15, 0.4])
+def test_share_of_changed_stored_entries_is_the_level(name, x, level):
+    share, n_draws = share_of_change(name, x, corrupted_sparse(name, x, level), x != 0)
+    assert within_errors(share, level, (level * (1 - level) / n_draws).sqrt())
+
+
+@share_laws
+@on_sparse_data
+def test_sparse_level_beyond_reach_changes_all_that_can_be_changed(name, x):
+    low, high = (
+        share_of_change(name, x, corrupted_sparse(name, x, level), x != 0)[0]
+        for level in (0.4, 1.0)
+    )
+    assert high > 0.45
+    assert high > low
+
+
+@laws
+def test_cost_grows_with_the_entries_alone(name):
+    # An array with one cell for each feature would not fit into any memory.
+    n_rows, n_features = 50, 10**15
+    column = torch.randint(0, 20, (400,), generator=generator()) * (n_features // 20)
+    row = torch.randint(0, n_rows, (400,), generator=generator(1))
+    row, column = torch.stack([row, column]).unique(dim=1)
+    entries = Entries(row, column, torch.full(row.shape, 3.0), (n_rows, n_features))
+    result = NOISES[name]().corrupt_entries(entries, 0.4, generator())
+    assert_contract(result)
+    assert len(result.value) < 2 * len(row)
+
+
+def test_a_noise_that_leaves_sparse_rows_out_names_itself_and_a_remedy():
+    class Mine(Noise):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Mine has no method corrupt_entries.*dense"):
+        Mine().corrupt_entries(stored(torch.ones(2, 2)), 0.1, generator())
+
+
+# Both methods of a noise have the same distribution, where it does not say otherwise.
+
+SMALL = torch.tensor(
+    [
+        [0.0, 1.0, 0.0, 4.0, 0.0],
+        [0.0, 1.0, 2.0, 1.0, 0.0],
+        [0.0, 1.0, 0.0, 0.0, 3.0],
+        [0.0, 1.0, 1.0, 2.0, 0.0],
+        [0.0, 3.0, 0.0, 3.0, 0.0],
+        [0.0, 5.0, 0.0, 2.0, 0.0],
+        [0.0, 1.0, 0.0, 2.0, 0.0],
+    ]
+)
+FULL = SMALL + 1
+SIGNED = SMALL * torch.tensor([[1.0], [-1.0], [1.0], [1.0], [-1.0], [1.0], [-1.0]])
+
+
+def moments(result, x):
+    """Return cells, changes, and squares and products of the sums of them over rows and columns."""
+    changed = (result != x).double()
+    sums = [changed.sum(0), changed.sum(1), (result != 0).double().sum(0)]
+    cells = [result.flatten(), changed.flatten(), (result**2).flatten()]
+    return torch.cat([*cells, *sums, *(one**2 for one in sums)])
+
+
+def assert_alike(draw, other_draw, x, n_draws=1500):
+    """Compare the moments of two noises, in standard errors of their difference."""
+    first, second = (
+        torch.stack([moments(one(seed).double(), x) for seed in range(start, start + n_draws)])
+        for one, start in ((draw, 0), (other_draw, n_draws))
+    )
+    error = ((first.var(0) + second.var(0)) / n_draws).sqrt()
+    difference = (first.mean(0) - second.mean(0)).abs()
+    # About a hundred numbers are compared; what no noise changes is the same without error.
+    assert (difference <= 4.8 * error + 1e-9).all()
+
+
+@pytest.mark.parametrize("name", ["masking", "swap", "thinning"])
+@pytest.mark.parametrize("level", [0.3, 0.9])
+@pytest.mark.parametrize("x", [SMALL, FULL, SIGNED], ids=["small", "full", "signed"])
+def test_sparse_rows_are_corrupted_like_dense_ones(name, x, level):
+    assert_alike(
+        lambda seed: corrupted(name, x, level, seed),
+        lambda seed: corrupted_sparse(name, x, level, seed),
+        x,
+    )
+
+
+def test_sparse_rows_are_swapped_like_dense_ones_before_gaussian_noise():
+    # The values are so far from each other that they can be told under the noise.
+    def without_gaussian(result):
+        return (result / 100).round()
+
+    assert_alike(
+        lambda seed: without_gaussian(corrupted("swap_gaussian", 100 * SMALL, 0.9, seed)),
+        lambda seed: without_gaussian(corrupted_sparse("swap_gaussian", 100 * SMALL, 0.9, seed)),
+        SMALL,
+    )
+
+
+@pytest.mark.parametrize("x", [FULL, -FULL], ids=["positive", "negative"])
+def test_full_sparse_rows_get_salt_and_pepper_like_dense_ones(x):
+    assert_alike(
+        lambda seed: corrupted("salt_and_pepper", x, 0.3, seed),
+        lambda seed: corrupted_sparse("salt_and_pepper", x, 0.3, seed),
+        x,
+    )
+
+
+@pytest.mark.parametrize("signs", ["positive", "negative", "both"])
+def test_columns_with_few_zeros_get_salt_and_pepper_like_dense_ones(signs):
+    x = binary(0.75, seed=5)[:60, :4] * normal(60, 4).round(decimals=1)
+    x = {"positive": x.abs(), "negative": -x.abs(), "both": x}[signs]
+    assert ((x != 0).double().mean(0) > 0.5).all()
+    # Only the shares that the level counts differ: here is a level for each that makes changes
+    # of proposals equally frequent. Each extreme is proposed to each cell in half of the cases.
+    reachable = 0.5 * ((x != x.amin(0)).double() + (x != x.amax(0)).double())
+    dense_level, level = 0.4 * reachable.mean(), 0.4 * reachable[x != 0].mean()
+    assert_alike(
+        lambda seed: corrupted("salt_and_pepper", x, dense_level, seed),
+        lambda seed: corrupted_sparse("salt_and_pepper", x, level, seed),
+        x,
+    )
+
+
+# Each noise for itself, on sparse rows.
+
+
+@pytest.mark.parametrize("name", ["masking", "gaussian", "thinning"])
+@on_sparse_data
+def test_zeros_stay_zeros(name, x):
+    assert not corrupted_sparse(name, x, 0.7)[x == 0].any()
+
+
+def test_gaussian_noise_on_stored_entries_has_the_level_as_standard_deviation():
+    x = SPARSE_DATA["counts"]
+    noise = (corrupted_sparse("gaussian", x, 0.2) - x)[x != 0]
+    assert within_errors(noise.std(), 0.2, 0.2 / (2 * len(noise)) ** 0.5)
+    assert within_errors(noise.mean(), 0.0, 0.2 / len(noise) ** 0.5)
+
+
+@pytest.mark.parametrize("name", ["swap", "swap_gaussian"])
+@pytest.mark.parametrize("density", [0.02, 0.10, 0.50, 0.95])
+@pytest.mark.parametrize("level", [0.1, 0.4, 1.0])
+def test_swap_keeps_the_density_of_sparse_columns(name, density, level):
+    x = binary(density).repeat(3, 1)
+    came = (corrupted_sparse(name, x, level) != 0).double() - x
+    changed = came.abs().sum()
+    assert within_errors(came.sum(), 0.0, changed.sqrt())
+    assert changed > 0.1 * level * (1 - density) * x.sum()
+    # And each column of its own: sums of as many steps that go up or down.
+    z = came.sum(0) / came.abs().sum(0).clamp_min(1).sqrt()
+    assert z.abs().max() < 4.5
+
+
+def test_swap_puts_values_of_the_same_column_into_zeros():
+    x = SPARSE_DATA["both signs"][:, :5]
+    result = corrupted_sparse("swap", x, 0.4)
+    came = (x == 0) & (result != 0)
+    assert came.sum() > 500
+    for column in range(5):
+        new = result[:, column][came[:, column]]
+        assert set(new.tolist()) <= set(x[:, column].tolist())
+        # Many donors, each as likely as any other: few come twice as often as the mean.
+        assert len(new.unique()) > 0.6 * min(len(new), int((x[:, column] != 0).sum()))
+
+
+def test_swap_rate_of_sparse_rows_differs_from_row_to_row():
+    x = binary(0.5).repeat(1, 10)
+    result = corrupted_sparse("swap_gaussian", 100 * x, 0.4)
+    share = ((result / 100).round() != x).double().mean(1)
+    # Half of the donors differ: shares are uniform between 0 and 0.3.
+    assert within_errors(share.mean(), 0.15, 0.3 / (12 * N_ROWS) ** 0.5)
+    assert float(share.std()) == pytest.approx(0.3 / 12**0.5, rel=0.1)
+
+
+def false_and_lost(x, level):
+    """Return, for each column, how many zeros salt and pepper fills, and how many entries go."""
+    result = corrupted_sparse("salt_and_pepper", x, level)
+    return ((x == 0) & (result != 0)).double().sum(0), ((x != 0) & (result == 0)).double().sum(0)
+
+
+def test_salt_and_pepper_fills_as_many_zeros_of_sparse_columns_as_it_empties_entries():
+    x = torch.cat([binary(0.02, seed=3), binary(0.3, seed=4), binary(0.5, seed=5)], dim=1)
+    x = x[:, (x.mean(0) <= 0.5)] * 2.0
+    false, lost = false_and_lost(x, 0.3)
+    assert ((false - lost).abs() < 4.5 * (false + lost).clamp_min(1).sqrt()).all()
+    # All entries are at the highest, so that all that change become zero.
+    assert within_errors(false.sum(), float(0.3 * (x != 0).sum()), false.sum().sqrt())
+
+
+def test_salt_and_pepper_fills_zeros_of_dense_columns_as_often_as_it_empties_entries():
+    x = binary(0.8, seed=6)
+    false, lost = (one.sum() for one in false_and_lost(x, 0.3))
+    share, lost_share = false / (x == 0).sum(), lost / (x != 0).sum()
+    assert within_errors(share, 0.3, (0.3 * 0.7 / (x == 0).sum()).sqrt())
+    assert within_errors(lost_share, 0.3, (0.3 * 0.7 / (x != 0).sum()).sqrt())
+
+
+@on_sparse_data
+def test_salt_and_pepper_puts_the_extremes_of_sparse_columns(x):
+    x = x * torch.arange(1, N_FEATURES + 1)
+    result = corrupted_sparse("salt_and_pepper", x, 0.3)
+    changed = result != x
+    is_extreme = (result == x.amax(0)) | (result == x.amin(0))
+    assert changed.any()
+    assert is_extreme[changed].all()
+
+
+def test_salt_and_pepper_puts_both_extremes_into_zeros_of_columns_with_both_signs():
+    x = SPARSE_DATA["both signs"]
+    result = corrupted_sparse("salt_and_pepper", x, 0.3)
+    came = (x == 0) & (result != 0)
+    share = (result > 0)[came].double().mean()
+    assert within_errors(share, 0.5, 0.5 / came.sum().sqrt())

@@ -48,6 +48,7 @@ MUST_GIVE = [
     (Likelihood, "sample"),
     (Network, "build"),
     (Noise, "corrupt"),
+    (Noise, "corrupt_entries"),
     (Prior, "kl"),
     (Prior, "log_prob"),
     (Prior, "sample"),

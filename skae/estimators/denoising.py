@@ -23,8 +23,10 @@ class DenoisingAETransformer(SampledCodesMixin, BaseAutoencoder):
     ----------
     n_components : int, default=16
         Number of latent dimensions, at least 1. More than there are features is allowed.
-    noise : {"masking", "gaussian", "salt_and_pepper", "swap"} or Noise, default="masking"
-        How the input of the training step is corrupted.
+    noise : str or Noise, default="masking"
+        How the input of the training step is corrupted: "masking", "gaussian", "salt_and_pepper",
+        "swap", "swap_gaussian", or "thinning", which drops single items of counts (its level is the
+        share of them).
     noise_level : float, default=0.2
         How much of it: the share of entries that really change, in [0, 1], or for "gaussian" the
         standard deviation, at least 0.
