@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from skae._random import derive_seed, torch_generator
+from skae._training.batches import to_csr, to_tensor
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
 from skae._training.plan import Plan
@@ -18,6 +19,7 @@ from skae._training.trainer import make_net
 from skae.likelihoods import Likelihood
 
 
+_ROWS_FOR_LENGTH = 10_000
 _TOTALS = 1  # purpose of a random stream of `Model.sample`
 
 
@@ -140,6 +142,16 @@ def _totals(X) -> np.ndarray:
     return np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
 
 
+def _usual_length(X, index: np.ndarray, scaling: Scaling | None) -> float:
+    """Return the root mean square length of (at most 10,000) rows; 1 where all are zero."""
+    rows = X[index[:_ROWS_FOR_LENGTH]]
+    if sp.issparse(rows):
+        cells = to_csr(rows, scaling, "cpu").values
+    else:
+        cells = to_tensor(rows, scaling, "cpu")
+    return float(cells.double().square().sum() / rows.shape[0]) ** 0.5 or 1.0
+
+
 def _stack(blocks: Iterator[np.ndarray], sparse: bool):
     """Return blocks of rows as one array, or as one CSR array."""
     if sparse:
@@ -181,6 +193,7 @@ def build_model(
         likelihood=likelihood,
         columns=columns,
         encoder_scaling=of_encoder,
+        row_length=_usual_length(X, index, scaling) if likelihood.given_total else None,
         csr=plan.csr,
         **net,
     )

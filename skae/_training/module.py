@@ -87,6 +87,8 @@ class AutoencoderModule(nn.Module):
         Of the training rows, in the units of the network.
     encoder_scaling : Scaling or None
         Applied to the input of the encoder alone.
+    row_length : float or None
+        Length that the rows are brought to for the encoder alone.
     noise : Noise or None
     noise_level : float
     csr : bool
@@ -106,6 +108,7 @@ class AutoencoderModule(nn.Module):
         layout: Layout,
         columns: ColumnSummary,
         encoder_scaling: Scaling | None = None,
+        row_length: float | None = None,
         noise: Noise | None = None,
         noise_level: float = 0.0,
         csr: bool = False,
@@ -128,7 +131,7 @@ class AutoencoderModule(nn.Module):
             self.bottleneck.start(self.encoder)
             start = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
             self._start_at(start)
-        self.encoder_units = Units(encoder_scaling)
+        self.encoder_units = Units(encoder_scaling, row_length)
         self.takes_csr = csr and _begins_and_ends_linear(self.encoder, self.decoder)
         self.row_gradients = row_gradients
         if self.takes_csr:
@@ -213,15 +216,25 @@ class AutoencoderModule(nn.Module):
 
 
 class Units(nn.Module):
-    """The scaling of what the encoder alone sees, for dense and for CSR rows."""
+    """What the encoder alone sees: columns scaled and rows of one length, dense or CSR.
+
+    Parameters
+    ----------
+    scaling : Scaling or None
+    length : float or None
+        Euclidean length that every row is brought to; None leaves it. Where the total of a row is
+        given there is nothing to be read from its length, and a few rows of huge totals would
+        throw the encoder off.
+    """
 
     scale: Tensor | None
     shift: Tensor | None
 
-    def __init__(self, scaling: Scaling | None):
+    def __init__(self, scaling: Scaling | None, length: float | None):
         super().__init__()
         scale = shift = None
         self.logarithm = scaling is not None and scaling.logarithm
+        self.length = length
         if scaling is not None:
             scale = _tensor(scaling.scale)
             # Already divided by the scale.
@@ -231,13 +244,23 @@ class Units(nn.Module):
 
     def forward(self, x: Tensor | Csr) -> Tensor | Csr:
         """Return rows in the units of the encoder; CSR rows are never shifted."""
-        if self.scale is None:
-            return x
         if isinstance(x, Csr):
-            values = x.values.log1p() if self.logarithm else x.values
-            return x.with_values(values / self.scale[x.indices])
-        x = (x.log1p() if self.logarithm else x) / self.scale
-        return x if self.shift is None else x - self.shift
+            values = self._scaled(x.values, x.indices)
+            return x.with_values(self._of_length(values, x.row_sums(values.square())[x.rows]))
+        rows = self._scaled(x, slice(None))
+        if self.shift is not None:
+            rows = rows - self.shift
+        return self._of_length(rows, rows.square().sum(dim=1, keepdim=True))
+
+    def _scaled(self, values: Tensor, columns: Tensor | slice) -> Tensor:
+        values = values.log1p() if self.logarithm else values
+        return values if self.scale is None else values / self.scale[columns]
+
+    def _of_length(self, values: Tensor, squared_length: Tensor) -> Tensor:
+        if self.length is None:
+            return values
+        smallest = torch.finfo(values.dtype).tiny
+        return values * (self.length * squared_length.clamp_min(smallest).rsqrt())
 
 
 def _begins_and_ends_linear(encoder: nn.Module, decoder: nn.Module) -> bool:
