@@ -25,14 +25,17 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from skae._kernels.columns import Columns
 from skae._kernels.csr import Csr
 from skae._kernels.gram import gaussian_loss
 from skae._kernels.rows import row_gradient
 
-# Raw outputs that are worked on at once: as many as stay in the cache of a processor.
-_CELLS_PER_CHUNK = 2**20
+# Columns that are worked on at once: with some hundred rows, so many that their raw outputs stay in
+# the cache of a processor. The number depends on nothing, so that the score of a row does not
+# depend on the rows beside it, not even in its last bit.
+_COLUMNS_PER_CHUNK = 4096
 
 Free = dict[str, Tensor]  # free parameters of a likelihood, of shape (n_features,) or (1,)
 
@@ -91,7 +94,7 @@ class _LastLayer:
         shape = (self.likelihood.n_outputs, x.n_features)
         self.weight = layer.weight.detach().view(*shape, -1)
         self.bias = layer.bias.detach().view(shape)
-        self.chunks = list(_chunks(x.shape, columns))
+        self.chunks = list(_chunks(x.n_features, columns))
 
     def free_at(self, columns: Tensor | slice) -> Free:
         """Return the free parameters of some columns."""
@@ -130,13 +133,12 @@ class _LastLayer:
         return torch.stack(parts).logsumexp(dim=0)
 
 
-def _chunks(shape: tuple[int, int], columns: Columns | None) -> Iterator[_Chunk]:
+def _chunks(n_features: int, columns: Columns | None) -> Iterator[_Chunk]:
     if columns is not None:
         yield _Chunk(*columns)
         return
-    step = max(1, _CELLS_PER_CHUNK // max(1, shape[0]))
-    for start in range(0, shape[1], step):
-        yield _Chunk(slice(start, min(start + step, shape[1])))
+    for start in range(0, n_features, _COLUMNS_PER_CHUNK):
+        yield _Chunk(slice(start, min(start + _COLUMNS_PER_CHUNK, n_features)))
 
 
 def _weighted(raw: Tensor, chunk: _Chunk) -> Tensor:
@@ -154,8 +156,15 @@ class _Loss(torch.autograd.Function):
         return -value
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, upstream):
-        hidden, weight, bias, *free = (-upstream * gradient for gradient in ctx.gradients)
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError("The loss of CSR rows can be differentiated once only.")
+        for gradient in gradients:
+            # In place: a copy of a large gradient costs more than the rest of the step.
+            (gradient._values() if gradient.is_sparse else gradient).mul_(-upstream)
+        hidden, weight, bias, *free = gradients
         return hidden, weight, bias, None, None, None, *free
 
 
