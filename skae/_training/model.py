@@ -20,6 +20,7 @@ from skae.likelihoods import Likelihood
 
 
 _ROWS_FOR_LENGTH = 10_000
+_LARGEST_TOTAL = 10.0  # medians
 _TOTALS = 1  # purpose of a random stream of `Model.sample`
 
 
@@ -142,14 +143,21 @@ def _totals(X) -> np.ndarray:
     return np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
 
 
-def _usual_length(X, index: np.ndarray, scaling: Scaling | None) -> float:
-    """Return the root mean square length of (at most 10,000) rows; 1 where all are zero."""
+def _for_given_totals(X, index: np.ndarray, scaling: Scaling | None) -> dict:
+    """Return what (at most 10,000) rows of given totals say of the length and the totals of rows.
+
+    The length is the root mean square of the lengths; the largest total is ten times the median,
+    beyond which a few rows would decide alone what is learned.
+    """
     rows = X[index[:_ROWS_FOR_LENGTH]]
     if sp.issparse(rows):
         cells = to_csr(rows, scaling, "cpu").values
     else:
         cells = to_tensor(rows, scaling, "cpu")
-    return float(cells.double().square().sum() / rows.shape[0]) ** 0.5 or 1.0
+    length = float(cells.double().square().sum() / rows.shape[0]) ** 0.5
+    totals = _totals(rows)
+    usual = np.median(totals[totals > 0]) if totals.any() else 1.0
+    return {"row_length": length or 1.0, "largest_total": _LARGEST_TOTAL * float(usual)}
 
 
 def _stack(blocks: Iterator[np.ndarray], sparse: bool):
@@ -193,7 +201,7 @@ def build_model(
         likelihood=likelihood,
         columns=columns,
         encoder_scaling=of_encoder,
-        row_length=_usual_length(X, index, scaling) if likelihood.given_total else None,
+        **(_for_given_totals(X, index, scaling) if likelihood.given_total else {}),
         csr=plan.csr,
         **net,
     )
