@@ -68,8 +68,8 @@ class VAETransformer(BaseAutoencoder):
         encoder alone; neither centres. "auto" is what the likelihood asks for: "fourth_moment" for
         a Gaussian, "log1p" for counts, "max" for amounts, None for binary columns.
     sparse_method : {"auto", "dense", "exact", "sampled"}, default="auto"
-        How sparse rows are trained on; without effect on dense ones. "dense" makes a batch at a time
-        dense; "exact" works on the stored entries and has the same loss; "sampled" moreover
+        How sparse rows are trained on; without effect on dense ones. "dense" makes one batch at a
+        time dense; "exact" works on the stored entries and has the same loss; "sampled" moreover
         estimates a part of the loss from some of the columns, and is not for a Gaussian likelihood.
         "auto" goes by the number of columns, the share of stored entries and the likelihood.
         Scores are exact whichever it is.
