@@ -105,8 +105,8 @@ output = Path(__file__).parent / "output"
 output.mkdir(exist_ok=True)
 figure.savefig(output / "counts.png", dpi=150)
 
-# The negative binomial is the one that these counts want: held-out cells are far more probable under
-# it than under Poisson; the share of zeros in new cells is within two points of the real one, and
+# The negative binomial is the one that these counts want: held-out cells are far more probable with
+# it than with Poisson; the share of zeros in new cells is within two points of the real one, and
 # genes spread as they should. Poisson has too few zeros and too little spread. A Gaussian has no
 # zeros at all, and many of its counts are negative. All four have the means. The gate for lost
 # counts earns nothing here: losses at random are dispersion, too, which the simpler model has.
