@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skae._kernels import csr as csr_file
+from skae._kernels import optimizer as optimizer_file
 from skae._kernels.csr import Csr
 from skae._kernels.input import InputLayer
 from skae._kernels.optimizer import RowAdamW
-from skae._kernels.rows import MOST_ROWS, few, row_gradient
+from skae._kernels.rows import row_gradient
 from tests.helpers import generator, normal
 
 INDEX_TYPES = (torch.int32, torch.int64)
@@ -181,15 +182,11 @@ def test_rows_on_their_device_are_the_same_object():
 # Gradients of some rows.
 
 
-@pytest.mark.parametrize(
-    ("n", "allowed", "sparse"), [(14, True, True), (15, True, False), (14, False, False)]
-)
-def test_gradient_of_few_rows_is_sparse_where_it_may_be(n, allowed, sparse):
-    assert MOST_ROWS == 0.15
-    rows, values = torch.arange(n) * 6, normal(n, 3)
-    found = row_gradient(rows, values, 100, allowed)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_gradient_of_some_rows_is_sparse_where_the_optimiser_takes_one(sparse):
+    rows, values = torch.arange(14) * 6, normal(14, 3)
+    found = row_gradient(rows, values, 100, sparse)
     assert found.is_sparse == sparse
-    assert few(n, 100) == (n < 15)
     dense = found.to_dense() if sparse else found
     expected = torch.zeros(100, 3).double()
     expected[rows] = values
@@ -222,15 +219,15 @@ def test_first_layer_on_csr_is_the_linear_layer_on_dense_rows(dense, index_type,
         same([weight.T, *bias], expected_gradients)
 
 
-def test_first_layer_has_a_sparse_gradient_where_columns_in_use_are_few():
+@pytest.mark.parametrize("row_gradients", [False, True])
+def test_first_layer_has_a_gradient_of_the_columns_in_use(row_gradients):
     x = csr_of(nn.functional.pad(sparse_table(), (0, 93)))
-    for row_gradients in (True, False):
-        layer = InputLayer.from_linear(nn.Linear(100, 3).double(), row_gradients)
-        layer(x).sum().backward()
-        assert layer.weight.grad.is_sparse == row_gradients
-    full = InputLayer.from_linear(nn.Linear(7, 3).double(), row_gradients=True)
-    full(csr_of(sparse_table())).sum().backward()
-    assert not full.weight.grad.is_sparse
+    layer = InputLayer.from_linear(nn.Linear(100, 3).double(), row_gradients)
+    layer(x).sum().backward()
+    gradient = layer.weight.grad
+    assert gradient.is_sparse == row_gradients
+    if row_gradients:
+        assert torch.equal(gradient.coalesce().indices()[0], x.by_column.columns)
 
 
 def test_first_layer_is_a_copy():
@@ -250,7 +247,8 @@ fused = pytest.mark.parametrize("fused", [False, True])
 
 
 def as_sparse(gradient, rows):
-    return torch.sparse_coo_tensor(rows[None], gradient[rows], gradient.shape)
+    values = gradient[rows]
+    return torch.sparse_coo_tensor(rows[None], values, gradient.shape, check_invariants=True)
 
 
 def step(optimizer, parameter, gradient):
@@ -258,8 +256,16 @@ def step(optimizer, parameter, gradient):
     optimizer.step()
 
 
+@pytest.fixture
+def any_share(monkeypatch):
+    """Let the optimiser go row by row, however many rows there are."""
+    monkeypatch.setattr(optimizer_file, "MOST_ROWS", 1.0)
+
+
 @fused
-def test_rows_that_are_all_touched_are_those_of_adamw(fused):
+@pytest.mark.parametrize("most_rows", [0.5, 1.0])
+def test_rows_that_are_all_touched_are_those_of_adamw(fused, most_rows, monkeypatch):
+    monkeypatch.setattr(optimizer_file, "MOST_ROWS", most_rows)
     start = normal(6, 3)
     one, other = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     ours = RowAdamW([one], fused=fused, **SETTINGS)
@@ -275,7 +281,7 @@ def test_rows_that_are_all_touched_are_those_of_adamw(fused):
 
 
 @fused
-def test_rows_that_are_not_touched_stand_still_to_the_last_bit(fused):
+def test_rows_that_are_not_touched_stand_still_to_the_last_bit(fused, any_share):
     parameter = nn.Parameter(normal(6, 3))
     optimizer = RowAdamW([parameter], fused=fused, **SETTINGS)
     for gradient in (normal(6, 3, seed=1), as_sparse(normal(6, 3, seed=2), torch.tensor([4, 1]))):
@@ -292,7 +298,7 @@ def test_rows_that_are_not_touched_stand_still_to_the_last_bit(fused):
 
 
 @fused
-def test_row_touched_alone_goes_as_in_adamw(fused):
+def test_row_touched_alone_goes_as_in_adamw(fused, any_share):
     # A row that is touched in every step goes where it goes in a table of its own.
     parameter, alone = nn.Parameter(normal(5, 2)), nn.Parameter(normal(5, 2)[[3]])
     ours = RowAdamW([parameter], fused=fused, **SETTINGS)
@@ -304,7 +310,7 @@ def test_row_touched_alone_goes_as_in_adamw(fused):
     same(parameter.data[[3]], alone.data)
 
 
-def test_decay_shrinks_the_rows_that_are_touched():
+def test_decay_shrinks_the_rows_that_are_touched(any_share):
     parameter = nn.Parameter(torch.ones(4, 2))
     optimizer = RowAdamW([parameter], lr=0.1, weight_decay=0.5)
     step(optimizer, parameter, as_sparse(torch.zeros(4, 2), torch.tensor([2])))
@@ -312,32 +318,54 @@ def test_decay_shrinks_the_rows_that_are_touched():
     torch.testing.assert_close(parameter.data[2], torch.full((2,), 1 - 0.1 * 0.5))
 
 
-def test_an_entry_of_a_gradient_given_twice_counts_twice():
+def test_an_entry_of_a_gradient_given_twice_counts_twice(any_share):
     parameter, other = (nn.Parameter(torch.ones(3, 2).double()) for _ in range(2))
-    twice = torch.sparse_coo_tensor(torch.tensor([[1, 1]]), normal(2, 2), (3, 2))
+    twice = torch.sparse_coo_tensor(
+        torch.tensor([[1, 1]]), normal(2, 2), (3, 2), check_invariants=True
+    )
     step(RowAdamW([parameter], **SETTINGS), parameter, twice)
     step(RowAdamW([other], **SETTINGS), other, twice.coalesce())
     same(parameter.data, other.data)
 
 
-def test_gradients_are_left_in_their_place_and_closures_are_called():
-    parameter, dense = nn.Parameter(torch.ones(4, 2)), nn.Parameter(torch.ones(2))
-    optimizer = RowAdamW([parameter, dense], lr=0.1)
-    gradient = as_sparse(torch.ones(4, 2), torch.tensor([1]))
-    dense.grad = torch.ones(2)
-    parameter.grad = gradient
+def test_closures_are_called_with_gradients_on():
+    parameter = nn.Parameter(torch.ones(4, 2))
+    optimizer = RowAdamW([parameter], lr=0.1)
 
     def closure():
         assert torch.is_grad_enabled()
+        parameter.grad = as_sparse(torch.ones(4, 2), torch.tensor([1]))
         return 7.0
 
     assert optimizer.step(closure) == 7.0
-    assert parameter.grad is gradient
-    assert (dense.data < 1).all()
+    assert (parameter.data[1] < 1).all()
 
 
 @fused
-def test_state_goes_on_after_pickle_and_after_loading(fused):
+@pytest.mark.parametrize("rows", [[], [2], [5, 0, 3, 1]], ids=str)
+def test_many_rows_are_a_dense_gradient_and_the_limit_is_a_share(fused, rows, monkeypatch):
+    # With zero in the rows that have no gradient, step after step.
+    monkeypatch.setattr(optimizer_file, "MOST_ROWS", 0.5)
+    one, other = (nn.Parameter(normal(6, 3)) for _ in range(2))
+    ours = RowAdamW([one], fused=fused, **SETTINGS)
+    theirs = torch.optim.AdamW([other], fused=fused, **SETTINGS)
+    for number, touched in enumerate(([0, 1, 2, 4], [1, 2, 3, 5], rows)):
+        gradient = torch.zeros(6, 3).double()
+        gradient[touched] = normal(len(touched), 3, seed=number)
+        before = one.data.clone()
+        step(ours, one, as_sparse(gradient, torch.tensor(touched, dtype=torch.int64)))
+        step(theirs, other, gradient)
+    untouched = [row for row in range(6) if row not in rows]
+    if len(rows) > 3:
+        same(one.data, other.data)
+    else:
+        assert torch.equal(one.data[untouched], before[untouched])
+
+
+@fused
+@pytest.mark.parametrize("most_rows", [0.1, 1.0])
+def test_state_goes_on_after_pickle_and_after_loading(fused, most_rows, monkeypatch):
+    monkeypatch.setattr(optimizer_file, "MOST_ROWS", most_rows)
     parameter = nn.Parameter(normal(5, 2))
     optimizer = RowAdamW([parameter], fused=fused, **SETTINGS)
     rows = torch.tensor([0, 3])
