@@ -12,9 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from skae import AutoencoderTransformer, VAETransformer
-from skae._training import plan
 from skae.likelihoods import LIKELIHOODS, Multinomial
-from tests.helpers import ESTIMATORS, QUICK, counts
+from tests.helpers import ESTIMATORS, QUICK
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -66,7 +65,7 @@ def test_drawn_rows_are_csr_like_those_of_the_training(fitted):
     assert drawn.nnz == drawn.count_nonzero()  # zeros are not stored
     share, expected = (table.nnz / np.prod(table.shape) for table in (drawn, rows))
     assert share == pytest.approx(expected, rel=0.2)
-    np.testing.assert_allclose(drawn.mean(axis=0), rows.mean(axis=0), atol=0.35)
+    np.testing.assert_allclose(drawn.mean(axis=0), rows.mean(axis=0), rtol=0.2, atol=0.1)
 
 
 def test_totals_of_drawn_rows_follow_those_of_the_training(fitted):
@@ -155,14 +154,14 @@ def test_sparse_reconstruction_of_a_bernoulli_follows_its_probabilities():
 
 
 def test_sparse_reconstruction_of_a_centred_gaussian_keeps_the_rest_empty():
-    # Columns far from zero where they are not zero, which centring moves.
-    rows = X * 3.0
+    # In the units of the network, zeros of X are far from zero.
+    rows = X + 100.0 * (X > 0)
     estimator = AutoencoderTransformer(**QUICK).fit(rows)
     dense, sparse = (estimator.reconstruct(rows, sparse_output=s) for s in (False, True))
     assert (np.diff(sparse.indptr) == round((rows != 0).sum() / len(rows))).all()
     kept = sparse.toarray() != 0
     np.testing.assert_array_equal(sparse.toarray()[kept], dense[kept])
-    for row, of_row in zip(np.abs(dense), kept, strict=True):
+    for row, of_row in zip(np.abs(dense) / estimator._model.scaling.scale, kept, strict=True):
         assert row[of_row].min() >= row[~of_row].max() - 1e-5
 
 
@@ -180,10 +179,9 @@ def test_reconstruction_has_the_total_of_its_row(likelihood, as_format):
     once, twice = (estimator.reconstruct(as_format(factor * X)) for factor in (1, 2))
     # The encoder sees the logarithm of counts, and so not quite the same.
     np.testing.assert_allclose(twice.sum(axis=1), 2 * once.sum(axis=1), rtol=0.1)
-    exact = likelihood == "multinomial"
-    np.testing.assert_allclose(
-        once.sum(axis=1), X.sum(axis=1), rtol=1e-4 if exact else 0.15, atol=1e-4
-    )
+    error = np.abs(once.sum(axis=1) - X.sum(axis=1))
+    # A softmax has it exactly; the others learn it.
+    assert error.max() < 1e-4 * 60 if likelihood == "multinomial" else error.mean() < 1.5
     assert not once[0].any()
     kept = estimator.reconstruct(as_format(X), sparse_output=True).sum(axis=1)
     # What is left out are the many small means.
@@ -286,7 +284,7 @@ def guarded(most_cells, monkeypatch):
     assert peak < 8 * most_cells
 
 
-N_ROWS, N_FEATURES = 400, 100_000
+N_ROWS, N_FEATURES = 400, 50_000
 
 
 @pytest.fixture(scope="module")
@@ -307,30 +305,33 @@ def test_guard_sees_what_is_made(wide, monkeypatch):
             make()
 
 
-@every_estimator
 @pytest.mark.parametrize(
-    ("likelihood", "method"),
+    ("Estimator", "likelihood", "method"),
     [
-        ("bernoulli", "sampled"),
-        ("negative_binomial", "sampled"),
-        ("multinomial", "exact"),
-        ("gaussian", "exact"),
+        *((Estimator, "bernoulli", "sampled") for Estimator in ESTIMATORS),
+        (AutoencoderTransformer, "negative_binomial", "sampled"),
+        (AutoencoderTransformer, "multinomial", "exact"),
+        (AutoencoderTransformer, "gaussian", "exact"),
     ],
 )
 def test_fit_and_answers_never_make_a_dense_table(Estimator, likelihood, method, wide, monkeypatch):
     rows = wide.sign() if likelihood == "bernoulli" else wide
-    settings = {"n_components": 2, "hidden_layer_sizes": (4,), "random_state": 0}
-    estimator = Estimator(likelihood=likelihood, sparse_method=method, **settings, max_iter=1)
-    # A weight matrix has 4 * N_FEATURES cells, and a block of inference a few million.
-    with guarded(0.5 * N_ROWS * N_FEATURES, monkeypatch):
-        codes = estimator.fit_transform(rows)
-        estimator.partial_fit(rows)
+    settings = {"n_components": 2, "hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
+    if Estimator is VAETransformer:
+        settings["n_importance_samples"] = 2
+    estimator = Estimator(likelihood=likelihood, sparse_method=method, **settings)
+    # No more than a block of rows, where all columns are worked on.
+    with guarded(0.6 * N_ROWS * N_FEATURES, monkeypatch):
+        estimator.fit(rows)
         scores = estimator.score_samples(rows[:40])
-    assert np.isfinite(codes if isinstance(codes, np.ndarray) else codes.data).all()
-    assert np.isfinite(scores).all()
+        drawn = estimator.sample(N_ROWS, random_state=0)
+        again = estimator.reconstruct(rows, sparse_output=True)
     assert estimator.sparse_method_ == method
-    # None of these has one row of the table dense.
-    with guarded(4.5 * N_FEATURES, monkeypatch):
+    assert np.isfinite(scores).all()
+    assert sp.issparse(drawn)
+    assert drawn.shape == again.shape == rows.shape
+    # Here not even a few rows: weights have 4 cells a column, and there are some sums of columns.
+    with guarded(16 * N_FEATURES, monkeypatch):
         estimator.transform(rows)
         if method == "sampled":
             estimator.partial_fit(rows)

@@ -62,6 +62,13 @@ class VAETransformer(BaseAutoencoder):
         Gaussian column, larger for one of rare large values), both after centring where X is
         dense; "max" divides by the largest absolute value and never centres. "auto" is
         "fourth_moment" for a Gaussian likelihood and None for binary columns.
+    sparse_method : {"auto", "dense", "exact", "sampled"}, default="auto"
+        How CSR rows are trained on; dense X is always trained on as it is. "dense" makes each batch
+        dense. "exact" and "sampled" never make a row dense, if the network begins and ends with a
+        linear layer; otherwise batches are made dense. "exact" has the loss of all columns.
+        "sampled" estimates the sum over all columns from some, new ones in each step, which costs
+        far less where there are many; it is not for a Gaussian likelihood. "auto" chooses by the
+        number of columns, the share of non-zeros and the likelihood.
     alpha : float, default=1e-4
         Decay of the weight matrices a step, times the learning rate (decoupled, as in AdamW); at
         least 0.
@@ -109,6 +116,10 @@ class VAETransformer(BaseAutoencoder):
         Number of columns of X.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns; only if all are strings.
+    likelihood_ : Likelihood
+        The likelihood of the fit: what ``likelihood`` names or, for "auto", what was chosen.
+    sparse_method_ : {"dense", "exact", "sampled"}
+        How rows were trained on; "dense" for dense X.
     n_components_ : int
         Number of latent dimensions.
     n_iter_ : int
