@@ -15,7 +15,7 @@ from skae._training.callbacks import Course, FiniteGuard, FitProgress, SoftThres
 from skae._training.module import AutoencoderModule, Observation, Output
 from skae._training.objective import Objective
 from skae._training.optimizers import OPTIMIZERS, make_optimizer
-from skae._training.scaling import Scaling
+from skae._training.scaling import ColumnSummary, Scaling
 from skae._training.threads import threads_for
 from skae._training.trainer import choose_batch_size, choose_device, choose_n_epochs
 from skae.exceptions import NonFiniteLossError, SkaeError
@@ -27,6 +27,14 @@ from tests.helpers import LIKELIHOOD_VARIANTS, generator, normal
 
 N_FEATURES, N_COMPONENTS = 5, 2
 MEAN, VARIANCE = np.linspace(0.2, 0.8, N_FEATURES), np.linspace(0.5, 2.0, N_FEATURES)
+COLUMNS = ColumnSummary(
+    MEAN,
+    VARIANCE,
+    3 * VARIANCE**2,
+    3 * MEAN,
+    np.zeros(N_FEATURES),
+    np.linspace(0.3, 0.9, N_FEATURES),
+)
 
 # The module.
 
@@ -37,8 +45,7 @@ def make_module(likelihood=None, network=None, hidden=(4,), seed=0, **kwargs):
         likelihood or Gaussian(),
         Bottleneck,
         Layout(N_FEATURES, N_COMPONENTS, hidden, "relu"),
-        MEAN,
-        VARIANCE,
+        COLUMNS,
         seed=seed,
         **kwargs,
     )
@@ -70,7 +77,7 @@ def test_noise_is_put_on_the_input_of_training_and_never_on_the_target(recording
     # The likelihood is that of the clean rows, given the code of rows that are all masked.
     raw = module.decoder(module.encoder(torch.zeros_like(x)))
     expected = module.observation.log_likelihood(x, raw)
-    torch.testing.assert_close(trained.log_likelihood, expected)
+    torch.testing.assert_close(trained.reconstruction, -expected.mean())
     forward(module.eval(), x)
     assert torch.equal(module.encoder.seen, x)
 
@@ -95,13 +102,15 @@ def test_scaling_of_the_encoder_is_for_its_input_alone(recording, shift):
     np.testing.assert_allclose(module.encoder.seen, scaled.apply(x.numpy()), rtol=1e-5, atol=1e-6)
     raw = module.decoder(module.code(x))
     expected = module.observation.log_likelihood(x, raw)
-    torch.testing.assert_close(output.log_likelihood, expected)
+    torch.testing.assert_close(output.reconstruction, -expected.mean())
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
 def test_decoder_laws_an_empty_code_gives_the_column_means_before_training(likelihood):
     module = make_module(likelihood, hidden=())
-    found = module.mean(torch.zeros(1, N_COMPONENTS)).detach()
+    # Where the total of a row is given, it is that of the mean row.
+    total = torch.full((1, 1), MEAN.sum()).float()
+    found = module.mean(torch.zeros(1, N_COMPONENTS), total).detach()
     np.testing.assert_allclose(found[0], MEAN, rtol=1e-4)
 
 
@@ -118,11 +127,14 @@ def test_observation_laws_rows_are_sums_over_features_at_the_free_parameters(lik
     start = likelihood.free_parameters(torch.tensor(MEAN).float(), torch.tensor(VARIANCE).float())
     assert set(observation.free) == set(start)
     assert all(parameter.requires_grad for parameter in observation.parameters())
-    raw = normal(4, likelihood.n_outputs * N_FEATURES).float()
-    x = observation.sample(raw, generator())
-    expected = likelihood.log_prob(x, raw, **start).sum(dim=1)
+    raw, total = normal(4, likelihood.n_outputs * N_FEATURES).float(), torch.full((4, 1), 6.0)
+    x = observation.sample(raw, generator(), total)
+    # The total of a row is its sum, whatever the total that was drawn for.
+    of_x = {"total": x.sum(dim=1, keepdim=True)} if likelihood.given_total else {}
+    expected = likelihood.log_prob(x, raw, **start, **of_x).sum(dim=1)
     torch.testing.assert_close(observation.log_likelihood(x, raw), expected)
-    torch.testing.assert_close(observation.mean(raw), likelihood.mean(raw, **start))
+    given = {"total": total} if likelihood.given_total else {}
+    torch.testing.assert_close(observation.mean(raw, total), likelihood.mean(raw, **start, **given))
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
@@ -131,7 +143,7 @@ def test_observation_laws_even_errors_change_the_gradient_of_raw_alone(likelihoo
     for even in (False, True):
         observation = Observation(likelihood, MEAN, VARIANCE)
         raw = normal(4, likelihood.n_outputs * N_FEATURES).float().requires_grad_()
-        x = torch.zeros(4, N_FEATURES)
+        x = torch.ones(4, N_FEATURES)
         value = observation.log_likelihood(x, raw, even=even)
         value.sum().backward()
         gradients.append((value.detach(), raw.grad, [p.grad for p in observation.parameters()]))
@@ -154,10 +166,17 @@ def test_weights_of_the_module_are_those_of_the_seed():
 @pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
 def test_decoder_laws_draws_and_means_are_those_of_its_output(likelihood):
     module, code = make_module(likelihood), normal(6, N_COMPONENTS).float()
-    raw = module.decoder(code)
-    drawn = module.draw(code, generator(3))
-    assert torch.equal(drawn, module.observation.sample(raw, generator(3)))
-    assert torch.equal(module.mean(code), module.observation.mean(raw))
+    raw, total = module.decoder(code), torch.arange(6.0)[:, None]
+    drawn = module.draw(code, generator(3), total)
+    assert torch.equal(drawn, module.observation.sample(raw, generator(3), total))
+    assert torch.equal(module.mean(code, total), module.observation.mean(raw, total))
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
+def test_decoder_laws_totals_are_asked_for_by_likelihoods_of_counts_alone(likelihood):
+    module, code = make_module(likelihood), normal(6, N_COMPONENTS).float()
+    one, two = (module.mean(code, torch.full((6, 1), total)) for total in (3.0, 6.0))
+    torch.testing.assert_close(two, 2 * one if likelihood.given_total else one)
 
 
 def test_score_of_a_row_is_its_likelihood_given_its_own_code():
@@ -176,7 +195,7 @@ def test_bottleneck_gets_the_gains_of_the_decoder_and_the_weights_of_the_rows():
             return 2 * h
 
     layout = Layout(N_FEATURES, N_COMPONENTS, (4,), "relu")
-    module = AutoencoderModule(MLP(), Gaussian(), Asks, layout, MEAN, VARIANCE)
+    module = AutoencoderModule(MLP(), Gaussian(), Asks, layout, COLUMNS)
     x, weight = normal(3, N_FEATURES).float(), torch.tensor([0.5, 1.0, 1.5])
     output = module(Batch(x, weight), generator())
     assert set(output.terms) == {"nothing"}
@@ -191,7 +210,7 @@ def test_encoder_has_as_many_outputs_as_the_bottleneck_takes():
         n_inputs = 7
 
     module = AutoencoderModule(
-        MLP(), Gaussian(), Wide, Layout(N_FEATURES, N_COMPONENTS, (), "relu"), MEAN, VARIANCE
+        MLP(), Gaussian(), Wide, Layout(N_FEATURES, N_COMPONENTS, (), "relu"), COLUMNS
     )
     assert module.encoder(torch.zeros(1, N_FEATURES)).shape == (1, 7)
 
@@ -203,21 +222,17 @@ def test_bottleneck_sets_the_start_of_the_encoder():
                 nn.init.zeros_(parameter)
 
     layout = Layout(N_FEATURES, N_COMPONENTS, (), "relu")
-    module = AutoencoderModule(MLP(), Gaussian(), Zero, layout, MEAN, VARIANCE)
+    module = AutoencoderModule(MLP(), Gaussian(), Zero, layout, COLUMNS)
     assert not module.code(torch.ones(1, N_FEATURES)).any()
 
 
 # The objective.
 
 
-def loss_of(log_likelihood, weight=None, **terms):
-    log_likelihood = torch.as_tensor(log_likelihood)
-    return Objective()(Output(log_likelihood, terms), Batch(torch.zeros(3, 1), weight))
-
-
 def test_loss_is_minus_the_mean_log_likelihood_plus_the_weighted_terms():
     kl, penalty = Term(torch.tensor(4.0), 0.5, 2.0), Term(torch.tensor(3.0), 10.0, 0.0)
-    loss = loss_of([-1.0, -2.0, -6.0], kl=kl, penalty=penalty)
+    output = Output(torch.tensor(3.0), {"kl": kl, "penalty": penalty})
+    loss = Objective()(output, Batch(torch.zeros(3, 1)))
     assert float(loss.total) == 3.0 + 0.5 * 4.0 + 10.0 * 3.0
     assert {name: float(value) for name, value in loss.terms.items()} == {
         "reconstruction": 3.0,
@@ -227,9 +242,21 @@ def test_loss_is_minus_the_mean_log_likelihood_plus_the_weighted_terms():
     assert loss.final_weights == {"reconstruction": 1.0, "kl": 2.0, "penalty": 0.0}
 
 
+def reconstruction_of(rows, weight=None):
+    return make_module()(Batch(rows, weight), generator()).reconstruction
+
+
+def test_reconstruction_is_minus_the_mean_log_likelihood():
+    x = normal(3, N_FEATURES).float()
+    module = make_module()
+    expected = -module.observation.log_likelihood(x, module.decoder(module.code(x))).mean()
+    torch.testing.assert_close(reconstruction_of(x), expected)
+
+
 def test_weight_of_two_is_the_row_twice_in_the_loss():
-    twice = loss_of([-1.0, -1.0, -5.0]).total
-    weighted = loss_of([-1.0, -5.0], torch.tensor([2.0, 1.0]) / 1.5).total
+    x = normal(2, N_FEATURES).float()
+    twice = reconstruction_of(x[[0, 0, 1]])
+    weighted = reconstruction_of(x, torch.tensor([2.0, 1.0]) / 1.5)
     torch.testing.assert_close(weighted, twice)
 
 
@@ -617,8 +644,9 @@ def test_progress_bar_counts_training_batches_and_closes(capsys):
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_likelihood_laws_a_training_step_gives_every_parameter_a_gradient(name):
     module = make_module(LIKELIHOODS[name](), hidden=()).train()
-    x = module.observation.sample(normal(20, module.decoder[-1].out_features).float(), generator())
-    (-forward(module, x).log_likelihood.mean()).backward()
+    raw = normal(20, module.decoder[-1].out_features).float()
+    x = module.observation.sample(raw, generator(), torch.full((20, 1), 6.0))
+    forward(module, x).reconstruction.backward()
     for parameter in module.parameters():
         assert parameter.grad.any()
         assert torch.isfinite(parameter.grad).all()

@@ -20,6 +20,7 @@ from skae import (
     SparseAutoencoderTransformer,
     VAETransformer,
 )
+from skae._kernels import output
 from skae.likelihoods import Gaussian
 from skae.networks import CustomNetwork, linear_layers
 from skae.noise import NOISES
@@ -138,6 +139,31 @@ def fitted(request):
     return request.param(n_components=5, max_iter=3, random_state=0).fit(rows), rows
 
 
+@pytest.fixture(
+    scope="module", params=itertools.product(ESTIMATORS, ["gaussian", "negative_binomial"]), ids=str
+)
+def fitted_on_csr(request):
+    """An estimator that takes CSR rows as they are, and more rows than are mapped at once."""
+    Estimator, likelihood = request.param
+    rows = sp.csr_array(counts(700, n_features=600, rate=0.05))
+    settings = {"n_components": 5, "max_iter": 1, "random_state": 0, "likelihood": likelihood}
+    estimator = Estimator(sparse_method="exact", **settings).fit(rows)
+    assert estimator.module_.takes_csr
+    return estimator, rows
+
+
+@pytest.mark.parametrize("chunk", [100, 4096])
+def test_answers_for_a_csr_row_do_not_depend_on_the_other_rows(fitted_on_csr, chunk, monkeypatch):
+    monkeypatch.setattr(output, "_COLUMNS_PER_CHUNK", chunk)
+    estimator, rows = fitted_on_csr
+    order = np.random.RandomState(0).permutation(700)
+    for method in ("transform", "score_samples"):
+        whole = getattr(estimator, method)(rows)
+        for chosen in ([3], [699], order[:7], order[:40], order[:300], order):
+            answer = getattr(estimator, method)(rows[chosen])
+            np.testing.assert_array_equal(answer, whole[chosen])
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 199), max_size=6), st.randoms(use_true_random=False), st.booleans())
 def test_answers_for_a_row_do_not_depend_on_the_other_rows(fitted, cuts, shuffler, sparse):
@@ -238,16 +264,23 @@ class Choice(NamedTuple):
     other: Any
     beside: dict = {}
     answer: str = "scores"
+    on: str = "low rank"
 
 
 ANSWERS = {
-    "scores": lambda estimator: estimator.score_samples(LOW_RANK),
-    "codes": lambda estimator: estimator.transform(LOW_RANK),
-    "kind of codes": lambda estimator: sp.issparse(estimator.transform(LOW_RANK)),
-    "samples": lambda estimator: estimator.sample(20, random_state=0),
-    "epochs": lambda estimator: estimator.n_iter_,
+    "scores": lambda estimator, rows: estimator.score_samples(rows),
+    "codes": lambda estimator, rows: estimator.transform(rows),
+    "kind of codes": lambda estimator, rows: sp.issparse(estimator.transform(rows)),
+    "samples": lambda estimator, rows: estimator.sample(20, random_state=0),
+    "epochs": lambda estimator, rows: estimator.n_iter_,
 }
 LOW_RANK = low_rank(100)
+TABLES = {
+    "low rank": LOW_RANK,
+    "flags": (LOW_RANK > 0).astype(float),
+    # More columns than are drawn.
+    "wide flags": sp.csr_array(counts(60, 2500, rate=0.01) > 0).astype(float),
+}
 STOPS_AT_ONCE = [EarlyStopping(monitor="train_objective", patience=1, threshold=1e9)]
 IMPATIENT = {"tol": 1e3, "n_iter_no_change": 1, "max_iter": 20}
 
@@ -259,6 +292,7 @@ CHOICES = {
     "network": Choice("mlp", CustomNetwork(nn.Linear, nn.Linear)),
     "likelihood": Choice("gaussian", Gaussian(variance="shared")),
     "input_scaling": Choice("standard", "max"),
+    "sparse_method": Choice("exact", "sampled", {"likelihood": "bernoulli"}, on="wide flags"),
     "alpha": Choice(0.0, 10.0),
     "batch_size": Choice(25, 50),
     "learning_rate": Choice("constant", "cosine"),
@@ -305,21 +339,34 @@ def test_table_of_choices_is_complete():
     assert set(CHOICES) == {name for _, name in PAIRS}
 
 
+@every_estimator
+@pytest.mark.parametrize("method", ["dense", "exact", "sampled"])
+def test_sparse_method_is_not_asked_for_dense_rows(Estimator, method):
+    plain = Estimator(**QUICK).fit(LOW_RANK)
+    assert_same_model(Estimator(**QUICK, sparse_method=method).fit(LOW_RANK), plain)
+
+
+@every_estimator
+def test_likelihood_that_is_chosen_is_that_of_the_values(Estimator):
+    chosen = Estimator(**QUICK, likelihood="auto").fit(TABLES["flags"])
+    assert_same_model(chosen, Estimator(**QUICK, likelihood="bernoulli").fit(TABLES["flags"]))
+
+
 @pytest.mark.parametrize(("Estimator", "name"), PAIRS)
 def test_every_parameter_makes_a_difference(Estimator, name):
-    one, other, beside, answer = CHOICES[name]
-    settings = {**QUICK, "batch_size": 50, **beside}
+    one, other, beside, answer, table = CHOICES[name]
+    settings, rows = {**QUICK, "batch_size": 50, **beside}, TABLES[table]
     found = []
     for value in (one, other):
         estimator = Estimator(**{**settings, name: value})
         with contextlib.redirect_stdout(io.StringIO()) as output:
-            estimator.fit(LOW_RANK)
+            estimator.fit(rows)
             if answer == "second fit":
-                estimator.fit(LOW_RANK)
+                estimator.fit(rows)
         if answer == "output":
             found.append(output.getvalue())
         else:
-            found.append(ANSWERS.get(answer, ANSWERS["scores"])(estimator))
+            found.append(ANSWERS.get(answer, ANSWERS["scores"])(estimator, rows))
     assert np.array_equal(*found) == (answer == "nothing")
 
 

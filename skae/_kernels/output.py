@@ -37,6 +37,10 @@ from skae._kernels.rows import row_gradient
 # depend on the rows beside it, not even in its last bit.
 _COLUMNS_PER_CHUNK = 4096
 
+# A multiple of the numbers that a loop over vectors takes at once on any processor.
+_LANES = 64
+_ALL = slice(None)
+
 Free = dict[str, Tensor]  # free parameters of a likelihood, of shape (n_features,) or (1,)
 
 
@@ -71,12 +75,13 @@ def csr_loss(x: Csr, decoded: Decoded, how: How) -> Tensor:
 def csr_log_likelihood(x: Csr, decoded: Decoded) -> Tensor:
     """Return the exact log-likelihood of each row, of shape (n_rows,), in nats."""
     layer = _LastLayer(x, decoded)
-    values = layer.entry_values(layer.entry_raw(), **layer.free_at(x.indices))
-    result = x.row_sums(values[0])
+    result = x.row_sums(layer.entry_scores())
     raws = ((chunk, layer.raw(chunk)) for chunk in layer.chunks)
     if decoded.likelihood.softmax:
         return result - decoded.total[:, 0] * layer.log_norm(raws)
-    return result + sum(layer.sums(chunk, raw, **layer.free_at(chunk.columns)) for chunk, raw in raws)
+    return result + sum(
+        layer.sums(chunk, raw, **layer.free_at(chunk.columns)) for chunk, raw in raws
+    )
 
 
 class _Chunk(NamedTuple):
@@ -105,11 +110,23 @@ class _LastLayer:
         dots = [self.x.dots(self.hidden, weight) for weight in self.weight]
         return (torch.stack(dots) + self.bias[:, self.x.indices]).view(1, -1)
 
-    def entry_values(self, raw: Tensor, **free: Tensor) -> Tensor:
-        """Return what the stored entries add, (1, n_stored)."""
+    def entry_values(self, raw: Tensor, places: Tensor | slice = _ALL, **free: Tensor) -> Tensor:
+        """Return what the stored entries at some places (all, if not told) add, (1, n_places)."""
         if self.total is not None:
-            free["total"] = self.total[self.x.rows, 0][None]
-        return self.likelihood.log_prob_entry(self.x.values[None], raw, **free)
+            free["total"] = self.total[self.x.rows[places], 0][None]
+        return self.likelihood.log_prob_entry(self.x.values[places][None], raw, **free)
+
+    def entry_scores(self) -> Tensor:
+        """Return what each stored entry adds, (n_stored,), to the last bit whatever the others.
+
+        The last few numbers of a list are worked out without vectors, with other rounding. So the
+        list is filled up, with its last entry, to what vectors take.
+        """
+        n_stored = len(self.x.values)
+        places = torch.arange(-(-n_stored // _LANES) * _LANES, device=self.x.device)
+        places.clamp_(max=n_stored - 1)
+        raw = self.entry_raw().view(len(self.weight), -1)[:, places].view(1, -1)
+        return self.entry_values(raw, places, **self.free_at(self.x.indices[places]))[0, :n_stored]
 
     def weight_of(self, chunk: _Chunk) -> Tensor:
         """Return the weights of the columns of a chunk, (n_outputs * n_chunk, n_hidden)."""

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from pandas.util import hash_array
 
 _CELLS_PER_CHUNK = 2**20
+_ROWS_TO_LOOK_BACK_ON = 10_000
 
 
 def merge_duplicates(X, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -65,3 +66,16 @@ def _hash_entries(values, columns) -> np.ndarray:
     entries = entries ^ hash_array(columns.astype(np.uint64))
     entries = hash_array(entries.ravel()).reshape(values.shape)
     return np.where(values == 0, np.uint64(0), entries)
+
+
+def representatives(index: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Return at most 10,000 training rows, each as often as its weight says.
+
+    The rows lie in the order of their hash, so that the first are as good as a random choice; and
+    with weights, evenly spaced steps through their sum are.
+    """
+    if weight is None:
+        return index[:_ROWS_TO_LOOK_BACK_ON]
+    steps = (np.arange(_ROWS_TO_LOOK_BACK_ON) + 0.5) / _ROWS_TO_LOOK_BACK_ON
+    places = np.searchsorted(np.cumsum(weight) / weight.sum(), steps)
+    return index[places.clip(max=len(index) - 1)]

@@ -18,7 +18,6 @@ from skae._training.scaling import Scaling, fit_scaling, summarise_columns
 from skae._training.trainer import make_net
 from skae.likelihoods import Likelihood
 
-
 _ROWS_FOR_LENGTH = 10_000
 _LARGEST_TOTAL = 10.0  # medians
 _TOTALS = 1  # purpose of a random stream of `Model.sample`
@@ -79,11 +78,17 @@ class Model:
 
         def mean(code, total):
             result = module.mean(code, total)
-            return result * self._kept(code, total, result) if sparse else result
+            # Zeros of X are no zeros while columns are centred; NaN is what is not kept until then.
+            return (
+                torch.where(self._kept(code, total, result), result, torch.nan)
+                if sparse
+                else result
+            )
 
-        blocks = self._decoded(mean, codes, totals)
-        finished = (self._undo(block).astype(codes.dtype, copy=False) for block in blocks)
-        return _stack(finished, sparse)
+        blocks = (self._undo(block) for block in self._decoded(mean, codes, totals))
+        if sparse:
+            blocks = (np.where(np.isnan(block), 0.0, block) for block in blocks)
+        return _stack((block.astype(codes.dtype, copy=False) for block in blocks), sparse)
 
     def sample(self, codes: np.ndarray, seed: int):
         """Return a drawn row for each code, of the type and format of the training rows."""
@@ -109,11 +114,17 @@ class Model:
             size = module.probability_of_nonzero(code, total)
             n_kept = size.sum(dim=1, keepdim=True).round().long()
         else:
-            size = mean.abs()
+            size = (mean - self._zero(mean)).abs()
             n_kept = torch.full_like(size[:, :1], round(self.n_stored), dtype=torch.long)
         ranked = size.sort(dim=1, descending=True).values
         smallest = ranked.gather(1, (n_kept - 1).clamp_min(0))
         return (size >= smallest) & (n_kept > 0)
+
+    def _zero(self, like: Tensor) -> Tensor:
+        """Return where the zeros of X lie in the units of the network."""
+        if self.scaling is None or self.scaling.shift is None:
+            return like.new_zeros(1)
+        return torch.as_tensor(-self.scaling.shift / self.scaling.scale).to(like)
 
     def _map(self, function: Callable, X, scaling: Scaling | None) -> np.ndarray:
         return np.concatenate(list(self._blocks(function, X, scaling)))

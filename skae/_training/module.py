@@ -178,9 +178,7 @@ class AutoencoderModule(nn.Module):
         """Return the mean of x given each code."""
         return self.observation.mean(self.decoder(code), total)
 
-    def draw(
-        self, code: Tensor, generator: torch.Generator, total: Tensor | None = None
-    ) -> Tensor:
+    def draw(self, code: Tensor, generator: torch.Generator, total: Tensor | None = None) -> Tensor:
         """Return a draw of x given each code."""
         return self.observation.sample(self.decoder(code), generator, total)
 
@@ -276,11 +274,14 @@ class Units(nn.Module):
 
 
 def _begins_and_ends_linear(encoder: nn.Module, decoder: nn.Module) -> bool:
-    """Return whether both are sequences, with a linear layer where they meet the rows."""
-    if not isinstance(encoder, nn.Sequential) or not isinstance(decoder, nn.Sequential):
+    """Return whether both are sequences, with a linear layer where they meet the rows.
+
+    Not those of a class of the user's: it may compute something else.
+    """
+    if type(encoder) is not nn.Sequential or type(decoder) is not nn.Sequential:
         return False
     first, last = encoder[0], decoder[-1]
-    return isinstance(first, nn.Linear) and isinstance(last, nn.Linear) and last.bias is not None
+    return type(first) is nn.Linear and type(last) is nn.Linear and last.bias is not None
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""How are sparse rows trained on? The rule behind ``sparse_method``, and what it was measured on."""
+"""How are sparse rows trained on? The rule behind ``sparse_method``, and what it rests on."""
 
 from __future__ import annotations
 

@@ -73,6 +73,13 @@ def _is_callback(value) -> bool:
     return isinstance(value, Callback) or (isinstance(value, type) and issubclass(value, Callback))
 
 
+def _sees_gradients(callback) -> bool:
+    """Return whether a callback of the user's does something to gradients, as clipping does."""
+    callback = callback[1] if isinstance(callback, tuple) else callback
+    kind = callback if isinstance(callback, type) else type(callback)
+    return kind.on_grad_computed is not Callback.on_grad_computed
+
+
 class Stopping(NamedTuple):
     """When a training ends."""
 
@@ -104,7 +111,9 @@ def make_net(*, device, optimizer, learning_rate, weight_decay, callbacks, verbo
         verbose=verbose,
         seed=seed,
         **{f"module__{name}": value for name, value in module.items()},
-        module__row_gradients=takes_row_gradients(optimizer),
+        module__row_gradients=takes_row_gradients(optimizer)
+        # What they call takes dense gradients alone.
+        and not any(map(_sees_gradients, callbacks)),
         module__seed=derive_seed(seed, 0),
     )
     return net.initialize()

@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skae._random import draw_seed
 from skae._training.bottlenecks import Bottleneck
-from skae._training.duplicates import merge_duplicates
+from skae._training.duplicates import merge_duplicates, representatives
 from skae._training.model import build_model
 from skae._training.plan import choose_plan
 from skae._training.trainer import Stopping, choose_n_epochs, train
@@ -30,8 +30,6 @@ from skae.networks import NETWORKS, Layout
 from skae.schedules import SCHEDULES
 
 __all__ = ["SHARED_CONSTRAINTS", "BaseAutoencoder", "SampledCodesMixin"]
-
-_ROWS_TO_LOOK_BACK_ON = 10_000
 
 
 class BaseAutoencoder(AnswersMixin, BaseEstimator):
@@ -162,7 +160,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
             seed=self._seed,
         )
         self.net_ = self._model.net
-        self.sparse_method_ = self._model.plan.method
+        self.sparse_method_ = self._model.plan.method if self.module_.takes_csr else "dense"
 
     def _layout(self) -> Layout:
         sizes = self.hidden_layer_sizes
@@ -231,7 +229,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         self.loss_curve_ = self.history_.get("objective", [])
         held_out = self.history_.get("valid_objective", [])
         self.validation_scores_ = [-value for value in held_out if not np.isnan(value)]
-        rows = X[_representatives(index, weight)]
+        rows = X[representatives(index, weight)]
         self._model.remember(rows)
         self._after_fit(rows)
 
@@ -259,16 +257,3 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _representatives(index: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    """Return at most 10,000 training rows, each as often as its weight says.
-
-    The rows lie in the order of their hash, so that the first are as good as a random choice; and
-    with weights, evenly spaced steps through their sum are.
-    """
-    if weight is None:
-        return index[:_ROWS_TO_LOOK_BACK_ON]
-    steps = (np.arange(_ROWS_TO_LOOK_BACK_ON) + 0.5) / _ROWS_TO_LOOK_BACK_ON
-    places = np.searchsorted(np.cumsum(weight) / weight.sum(), steps)
-    return index[places.clip(max=len(index) - 1)]
