@@ -29,18 +29,17 @@ class RowAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
-                    self._step_sparse(parameter, group)
+                    self._step_sparse(parameter, *_rows(parameter.grad), group)
         super().step()
         return loss
 
-    def _step_sparse(self, parameter: Tensor, group: dict) -> None:
+    def _step_sparse(self, parameter: Tensor, rows: Tensor, values: Tensor, group: dict) -> None:
         """Make the step of some rows, or leave a dense gradient to the step of all."""
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
-        rows, values = _rows(parameter.grad)
         if len(rows) > MOST_ROWS * len(parameter):
             parameter.grad = self._dense(parameter, rows, values)
             return
@@ -72,8 +71,8 @@ class RowAdamW(torch.optim.AdamW):
         kept = self.__dict__.setdefault("_scratch", {})
         scratch = kept.get(like.shape[1:])
         if scratch is None or len(scratch[0]) < len(rows):
-            n_rows = min(len(like), round(1.25 * len(rows)) + 1)
-            scratch = kept[like.shape[1:]] = [like.new_empty(n_rows, *like.shape[1:]) for _ in wholes]
+            shape = (min(len(like), round(1.25 * len(rows)) + 1), *like.shape[1:])
+            scratch = kept[like.shape[1:]] = [like.new_empty(shape) for _ in wholes]
         parts = [part[: len(rows)] for part in scratch]
         for whole, part in zip(wholes, parts, strict=True):
             torch.index_select(whole, 0, rows, out=part)

@@ -51,7 +51,7 @@ class Decoded(NamedTuple):
     layer: nn.Linear
     likelihood: Any
     free: Free
-    total: Tensor | None  # (n_rows, 1); None where the likelihood does not ask for it
+    total: Any  # Tensor of shape (n_rows, 1); None where the likelihood does not ask for it
 
 
 class How(NamedTuple):
@@ -198,7 +198,7 @@ class _Gradients:
         self.columns = None  # the columns that have rows; None: all
         if how.columns is not None:
             used = layer.x.by_column.columns
-            self.columns = torch.cat([used, how.columns.index]).unique()
+            self.columns = torch.cat([used, how.columns.column]).unique()
         n_columns = layer.x.n_features if self.columns is None else len(self.columns)
         n_outputs, new = len(layer.weight), layer.hidden.new_zeros
         self.hidden = torch.zeros_like(layer.hidden)
@@ -236,10 +236,11 @@ class _Gradients:
         known = len(layer.chunks) == 1  # then raw outputs are worked out once
         raws = [(chunk, layer.raw(chunk)) for chunk in layer.chunks] if known else None
         if not layer.likelihood.softmax:
-            return sum(
+            sums = [
                 self._add_chunk(chunk, raw, partial(self._weighted_sum, chunk))
                 for chunk, raw in raws or self._raws()
-            )
+            ]
+            return torch.stack(sums).sum()
         log_norm = layer.log_norm(raws or self._raws())
         weight = self.how.row_weight * layer.total[:, 0]
         for chunk, raw in raws or self._raws():
@@ -277,8 +278,8 @@ class _Gradients:
             else:
                 _add_at(self.free[name][None], places, gradient[None])
 
-    def _places(self, columns: Tensor | slice) -> Tensor | slice:
-        """Return in which of the rows of the gradients columns stand."""
+    def _places(self, columns: Any) -> Any:
+        """Return in which of the rows of the gradients columns (a tensor or a slice) stand."""
         if self.columns is None:
             return columns
         return torch.searchsorted(self.columns, columns)

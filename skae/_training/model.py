@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -100,8 +101,8 @@ class Model:
         blocks = self._decoded(
             lambda code, total: module.draw(code, generator, total), codes, totals
         )
-        finished = (self._undo(b).astype(likelihood.sample_dtype or np.float64) for b in blocks)
-        return _stack(finished, self.sparse)
+        kind = likelihood.sample_dtype or np.float64
+        return _stack((self._undo(block).astype(kind) for block in blocks), self.sparse)
 
     def _kept(self, code: Tensor, total: Tensor, mean: Tensor) -> Tensor:
         """Return which entries of a mean are kept in CSR: those most likely not to be zero.
@@ -139,12 +140,11 @@ class Model:
         codes = codes.toarray() if sp.issparse(codes) else codes
         both = np.column_stack([codes, totals])
         n_outputs = self.net.module__layout.n_features * self.likelihood.n_outputs
-        return map_rows(
-            lambda rows: function(rows[:, :-1], rows[:, -1:]),
-            both,
-            self.net.module_,
-            width=max(n_outputs, both.shape[1]),
-        )
+
+        def apart(rows: Any) -> Tensor:
+            return function(rows[:, :-1], rows[:, -1:])
+
+        return map_rows(apart, both, self.net.module_, width=max(n_outputs, both.shape[1]))
 
     def _undo(self, rows: np.ndarray) -> np.ndarray:
         return rows if self.scaling is None else self.scaling.undo(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -101,6 +101,10 @@ class AutoencoderModule(nn.Module):
     seed : int
         Fixes the initial weights.
     """
+
+    # Any modules of the user's; sequences where CSR rows are taken as they are.
+    encoder: Any
+    decoder: Any
 
     def __init__(
         self,
@@ -263,7 +267,8 @@ class Units(nn.Module):
         return self._of_length(rows, rows.square().sum(dim=1, keepdim=True))
 
     def _scaled(self, values: Tensor, columns: Tensor | slice) -> Tensor:
-        values = values.log1p() if self.logarithm else values
+        # Noise can take a count below zero, where there is no logarithm.
+        values = values.clamp_min(0.0).log1p() if self.logarithm else values
         return values if self.scale is None else values / self.scale[columns]
 
     def _of_length(self, values: Tensor, squared_length: Tensor) -> Tensor:
