@@ -7,8 +7,8 @@ law. For each width the sides run the same network in one process, in turns:
   (--method forces one);
 - usual: what one writes by hand: the batch made dense by ``toarray``, ``nn.Linear``, fused AdamW
   (up to the width --most-dense). At large widths it spends much of its time on fresh pages; start
-  the process with MALLOC_MMAP_THRESHOLD_=2000000000 and MALLOC_TRIM_THRESHOLD_=2000000000 to have
-  it without that.
+  the process with MALLOC_MMAP_THRESHOLD_=2000000000 MALLOC_TRIM_THRESHOLD_=2000000000 to have it
+  without that.
 
 Prints the median time of a step, rows per second, and ratios: to the usual step in the same round,
 and to skae's step at the width --reference.
@@ -23,6 +23,7 @@ Run: python benchmarks/sparse_scaling.py [--widths 2000 20000 50000 200000 10000
 """
 
 import argparse
+import itertools
 import threading
 import time
 import warnings
@@ -84,7 +85,7 @@ class Usual(nn.Module):
     def __init__(self, n_features, n_hidden, likelihood):
         super().__init__()
         sizes = [n_features, n_hidden, N_COMPONENTS, n_hidden, n_features]
-        layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
         self.net = nn.Sequential(layers[0], nn.ReLU(), layers[1], layers[2], nn.ReLU(), layers[3])
         self.squared = likelihood == "gaussian"
 
