@@ -44,11 +44,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         steps, fewer below 200 rows.
     contamination : "auto" or float, default="auto"
         Share of bad rows in the training set, in (0, 0.5]; it fixes ``offset_``. With a number,
-        the detector is robust: rows are compared with the mean of the tenth of the training rows
-        that is nearest (with that share of them, if it is larger) instead of the nearest row and
-        the combination, and that share of the rows, the farthest from their tenth, is kept from
-        the network. "auto" trusts all training rows and puts ``offset_`` where one in a hundred of
-        them is below.
+        the detector is robust: the mean squared distance to the tenth of the training rows that is
+        nearest (at least 20 rows, and that share of them if it is larger) takes the place of the
+        distances to the nearest row and to the combination, and that share of the rows, the
+        farthest from their tenth, is kept from the network. "auto" trusts all training rows and
+        puts ``offset_`` where one in a hundred of them is below.
     criterion : {"auto", "combined", "log_likelihood"}, default="auto"
         "combined" is described above, "log_likelihood" is ``estimator.score_samples`` as it is;
         "auto" is "combined" wherever the estimator has ``reconstruct``.
@@ -189,7 +189,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
             self._deviations = Deviations(X[rows], counts, self._recipe())
         if self._robust:
             train = train[self._deviations.trustworthy(X[train])]
-        self._fit_network(X[train], len(rows), seed)
+        self._fit_network(X, train, len(rows), seed)
         if self._combined:
             self._deviations.add_network(self.estimator_.reconstruct)
         self.calibration_scores_ = np.sort(self._scores(X[held_out]))
@@ -224,11 +224,15 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         scores = self._scores(X[np.sort(order[:_ROWS_FOR_OFFSET])])
         return float(np.percentile(scores, 100.0 * _AUTO_SHARE))
 
-    def _fit_network(self, X, n_distinct: int, seed: int) -> None:
+    def _fit_network(self, X, train: np.ndarray, n_distinct: int, seed: int) -> None:
         if self.estimator is not None:
-            self.estimator_ = clone(self.estimator).fit(X)
+            self.estimator_ = clone(self.estimator).fit(X[train])
             return
-        n_batches = -(-n_distinct // _BATCH_SIZE)
+        most = _STEPS * _BATCH_SIZE  # rows that the steps have room for
+        if len(train) > most:
+            state = np.random.RandomState(derive_seed(seed, 4) % 2**32)
+            train = np.sort(state.permutation(train)[:most])
+        n_batches = -(-min(n_distinct, most) // _BATCH_SIZE)
         network = DenoisingAETransformer(
             n_components=128,
             hidden_layer_sizes=(128,),
@@ -245,7 +249,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         with warnings.catch_warnings():
             # A fixed number of steps is what is wanted.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.estimator_ = network.fit(X)
+            self.estimator_ = network.fit(X[train])
 
     def _recipe(self) -> Recipe:
         if not self._robust:
