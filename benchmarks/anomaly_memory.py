@@ -8,7 +8,7 @@ With --dense the rows are
 dense and normal instead; try 1,000,000 rows and 10 columns.
 
 Run: python benchmarks/anomaly_memory.py [--rows 100000] [--columns 20000] [--nonzeros 30]
-     [--training-rows N] [--dense] [--threads 1]
+     [--training-rows N] [--dense] [--contamination SHARE] [--threads 1]
 Needs Linux with glibc: the kernel keeps the peak and lets it be reset.
 """
 
@@ -77,7 +77,8 @@ def run(arguments):
     # What torch and scikit-learn load at their first use is not the detector's.
     warm = AutoencoderOutlierDetector(random_state=0).fit(train[:100, :50])
     warm.score_samples(train[:20, :50])
-    detector = AutoencoderOutlierDetector(random_state=0)
+    share = arguments.contamination or "auto"
+    detector = AutoencoderOutlierDetector(contamination=share, random_state=0)
     measure(f"fit, {train.shape[0]} rows", lambda: detector.fit(train))
     measure(f"score_samples, {X.shape[0]} rows", lambda: detector.score_samples(X))
     measure("score_features, 1000 rows", lambda: detector.score_features(X[:1000]))
@@ -90,6 +91,7 @@ def main():
     parser.add_argument("--nonzeros", type=int, default=30)
     parser.add_argument("--training-rows", type=int, help="the first so many rows only")
     parser.add_argument("--dense", action="store_true")
+    parser.add_argument("--contamination", type=float, help="for the robust detector")
     parser.add_argument("--threads", type=int, default=1)
     process = multiprocessing.get_context("spawn").Process(target=run, args=(parser.parse_args(),))
     process.start()

@@ -147,7 +147,9 @@ class Neighbourhood(Neighbours):
 
         ``local`` is the squared deviation from the mean of the neighbours, which are in any order.
         """
-        width = self.rows.shape[1] if not sp.issparse(X) else 1
+        width = self.rows.shape[1]
+        if sp.issparse(X):  # about so many columns are in use among the neighbours of a row
+            width = min(width, self.n_neighbors * (1 + self.rows.nnz // self.rows.shape[0]))
         for block in _blocks(X.shape[0], max(self.rows.shape[0], width)):
             neighbours = _smallest(self._squared_distances(X[block]), self.n_neighbors)
             near = self._average(neighbours, self.rows), self._average(neighbours, self.squares)
