@@ -57,7 +57,7 @@ class Neighbours:
         self.rows, self.once = rows, counts <= 1
         self.n_neighbors = max(1, min(n_neighbors, rows.shape[0] - 1))
         self.squared_norms = _squared_norms(rows)
-        self.transposed = rows.T.tocsr() if sp.issparse(rows) else rows.T
+        self.transposed = rows.T.tocsr() if sp.issparse(rows) else None
 
     def compare(self, X) -> Iterator[Comparison]:
         """Yield comparisons of all rows of X, some rows at a time, sparse rows in any order."""
@@ -89,7 +89,7 @@ class Neighbours:
             product *= -2.0
         else:
             missing = -len(X) % _ROWS_MULTIPLE
-            product = (np.pad(-2.0 * X, ((0, missing), (0, 0))) @ self.transposed)[: len(X)]
+            product = (np.pad(-2.0 * X, ((0, missing), (0, 0))) @ self.rows.T)[: len(X)]
         product += self.squared_norms
         product += _squared_norms(X)[:, None]
         return np.maximum(product, 0.0, out=product)
@@ -184,9 +184,8 @@ def _pick_cells(X, mean, square) -> Iterator[tuple]:
     if not sp.issparse(X):
         yield np.arange(len(X)), None, X, mean, square
         return
-    mean.sort_indices()
-    square.sort_indices()
-    union, n_used = _union(X.shape, [X, mean], [None, None])
+    # Means may cancel to zero, and are then no longer stored; mean squares do not.
+    union, n_used = _union(X.shape, [X, square], [None, None])
     for index, columns in _by_width(union, n_used, 1):
         yield index, columns, *(_cells(rows, index, columns) for rows in (X, mean, square))
 

@@ -210,6 +210,20 @@ def test_a_neighbourhood_is_the_mean_over_neighbours(kind):
     )
 
 
+def test_values_that_cancel_in_a_mean_are_not_lost():
+    X = np.tile([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]], (10, 1))
+    X[:, 1] = np.arange(20) % 4 < 2
+    Z = np.array([[0.0, 0, 3, 0], [0.0, 1, 0, 2]])
+    dense, sparse = (
+        Neighbourhood(kind(X), np.full(20, 2), 20) for kind in (np.asarray, sp.csr_array)
+    )
+    (expected,) = dense.compare(Z)
+    total = np.empty(2)
+    for c in sparse.compare(sp.csr_array(Z)):
+        total[c.rows] = c.nearest.sum(axis=1)
+    np.testing.assert_allclose(total, expected.nearest.sum(axis=1))
+
+
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
 def test_a_row_is_not_in_its_own_neighbourhood(kind):
     X = sparse_rows(50, seed=2).toarray() + 1e3 * (kind is np.asarray)

@@ -69,7 +69,7 @@ class Deviations:
         """Return which rows are left without the share that lies farthest from its neighbours."""
         blocks = (scaled(X[block], self.scaling) for block in _blocks(X))
         distance = np.concatenate([self.neighbours.mean_distance(block) for block in blocks])
-        return _smallest(distance, self.recipe.contamination)
+        return _all_but_largest(distance, self.recipe.contamination)
 
     def add_network(self, reconstruct: Callable) -> None:
         """Take in what reconstructs rows, and measure what deviations are usual."""
@@ -116,7 +116,7 @@ class Deviations:
 
     def _from_network(self, from_neighbours: np.ndarray) -> np.ndarray:
         """Fix the mean squared error of each column; return the deviations of the references."""
-        trusted = self.references[_smallest(from_neighbours, self.recipe.contamination)]
+        trusted = self.references[_all_but_largest(from_neighbours, self.recipe.contamination)]
         blocks = (self._squared_errors(trusted[block]) for block in _blocks(trusted))
         mean = np.sum([block.sum(axis=0) for block in blocks], axis=0) / trusted.shape[0]
         self.mean_error = mean + 1e-4 * mean.mean() + np.finfo(float).tiny
@@ -191,7 +191,7 @@ def _choose_references(counts: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, 
     return np.searchsorted(total, steps), np.ones(n)
 
 
-def _smallest(values: np.ndarray, left_out: float) -> np.ndarray:
+def _all_but_largest(values: np.ndarray, left_out: float) -> np.ndarray:
     """Return, in order, the indices of all values but a share, the largest."""
     n_kept = max(1, round(len(values) * (1.0 - left_out)))
     return np.sort(np.argsort(values, kind="stable")[:n_kept])
