@@ -40,7 +40,7 @@ class Model:
 
     def __init__(self, net: AutoencoderNet, scaling: Scaling | None, sparse: bool, plan: Plan):
         self.net, self.scaling, self.sparse, self.plan = net, scaling, sparse, plan
-        self.totals, self.n_stored = np.ones(1), 0.0
+        self.totals, self.n_stored, self.training_codes = np.ones(1), 0.0, None
 
     @property
     def likelihood(self) -> Likelihood:
@@ -49,6 +49,7 @@ class Model:
 
     def remember(self, X) -> None:
         """Keep of training rows what new rows and sparse reconstructions are to resemble."""
+        self.training_codes = self.codes(X)
         if self.likelihood.given_total:
             self.totals = _totals(X)
         self.n_stored = (X != 0).sum() / X.shape[0]

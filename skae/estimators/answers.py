@@ -176,12 +176,11 @@ class SampledCodesMixin:
     sampler: str | Sampler
 
     def _after_fit(self, X) -> None:
-        """Keep codes of training rows; the density is fitted when rows are first drawn."""
-        self._training_codes = self._model.codes(X)
+        """Forget the density: it is fitted anew when rows are first drawn."""
         self._sampler = None
 
     def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
         if self._sampler is None:
             state = np.random.RandomState(self._seed)
-            self._sampler = resolve(self.sampler, SAMPLERS).fit(self._training_codes, state)
+            self._sampler = resolve(self.sampler, SAMPLERS).fit(self._model.training_codes, state)
         return self._sampler.sample(n_samples, np.random.RandomState(seed))

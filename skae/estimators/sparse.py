@@ -301,7 +301,7 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
 
     def _after_fit(self, X):
         super()._after_fit(X)
-        active = self._training_codes > 0
+        active = self._model.training_codes > 0
         self.n_active_ = float(active.sum(axis=1).mean())
         self.n_dead_ = int((~active.any(axis=0)).sum())
         self.sparsity_weight_ = float(self.module_.bottleneck.weight)
