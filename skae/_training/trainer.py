@@ -76,7 +76,7 @@ def _is_callback(value) -> bool:
 def _sees_gradients(callback) -> bool:
     """Return whether a callback of the user's does something to gradients, as clipping does."""
     callback = callback[1] if isinstance(callback, tuple) else callback
-    kind = callback if isinstance(callback, type) else type(callback)
+    kind: type[Callback] = callback if isinstance(callback, type) else type(callback)
     return kind.on_grad_computed is not Callback.on_grad_computed
 
 
