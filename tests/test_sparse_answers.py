@@ -284,12 +284,14 @@ def guarded(most_cells, monkeypatch):
     assert peak < 8 * most_cells
 
 
-N_ROWS, N_FEATURES = 400, 30_000
+N_ROWS, N_FEATURES = 400, 50_000
 
 
 @pytest.fixture(scope="module")
 def wide():
-    """Counts of which each row has few, in more columns than would ever fit as a dense table."""
+    """Counts of which each row has few, in many columns."""
+    # What is imported at the first fit is no part of the memory that is looked at.
+    AutoencoderTransformer(likelihood="auto", **QUICK).fit(CSR).sample(2)
     rng = np.random.RandomState(0)
     places = np.arange(N_ROWS).repeat(20), rng.randint(N_FEATURES, size=20 * N_ROWS)
     return sp.csr_array((np.ones(20 * N_ROWS), places), shape=(N_ROWS, N_FEATURES))
