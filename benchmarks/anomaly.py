@@ -9,9 +9,9 @@ of fit and score together; then on how many sets each beats the mean distance to
 
 With --unsupervised all rows are training and test rows at once, at most 20,000 of them; a method
 gets the expected share of anomalies, 0.1, for all sets. With --ablation parts of the detector are
-left out one at a time.
+left out one at a time, those of the robust one together with --unsupervised.
 
-Run: python benchmarks/anomaly.py FOLDER [--ablation | --unsupervised] [--seeds 5] [--only NAME ...]
+Run: python benchmarks/anomaly.py FOLDER [--ablation] [--unsupervised] [--seeds 5] [--only NAME ...]
 Needs PyOD for its AutoEncoder and VAE (--pyod).
 """
 
@@ -113,17 +113,29 @@ class OfPyOD:
         return -self.detector.decision_function(X)
 
 
-def without(**changes):
-    """Return the detector with some of its constants changed."""
-    return type("Changed", (AutoencoderOutlierDetector,), changes)
+def changed(**recipe):
+    """Return the detector with some parts of its recipe changed."""
+
+    class Changed(AutoencoderOutlierDetector):
+        def _recipe(self):
+            return super()._recipe()._replace(**recipe)
+
+    return Changed
 
 
 ABLATIONS = {
-    "without nearest row": without(_weights=(0.0, 1.0, 0.3)),
-    "without combination": without(_weights=(1.0, 0.0, 0.3)),
-    "without network": without(_weights=(1.0, 1.0, 0.0)),
-    "network alone": without(_weights=(0.0, 0.0, 1.0), _locality=0.0),
-    "without locality": without(_locality=0.0),
+    "without nearest row": changed(weights=(0.0, 1.0, 0.3)),
+    "without combination": changed(weights=(1.0, 0.0, 0.3)),
+    "without network": changed(weights=(1.0, 1.0, 0.0)),
+    "network alone": changed(weights=(0.0, 0.0, 1.0), locality=0.0),
+    "without locality": changed(locality=0.0),
+}
+ROBUST_ABLATIONS = {
+    "without network": changed(weights=(1.0, 0.0, 0.0)),
+    "network alone": changed(weights=(0.0, 0.0, 1.0)),
+    "without trimming": changed(contamination=0.0),
+    "20 neighbours, not a tenth": changed(share=1e-9),
+    "10,000 references": changed(n_references=10_000),
 }
 
 
@@ -134,9 +146,12 @@ def methods(seed, arguments):
         ANCHOR: FiveNeighbours(),
         "skae": AutoencoderOutlierDetector(contamination=share, random_state=seed),
     }
+    if arguments.ablation and arguments.unsupervised:
+        result["IsolationForest"] = IsolationForest(random_state=seed)
+        return result | _ablated(ROBUST_ABLATIONS, share, seed)
     if arguments.ablation:
         result["1 neighbour"] = FirstNeighbour()
-        return result | {name: kind(random_state=seed) for name, kind in ABLATIONS.items()}
+        return result | _ablated(ABLATIONS, share, seed)
     if arguments.unsupervised:
         result["skae, auto"] = AutoencoderOutlierDetector(random_state=seed)
     result["LOF(20)"] = Factor(n_neighbors=20, novelty=True)
@@ -145,6 +160,10 @@ def methods(seed, arguments):
     if arguments.pyod:
         result |= {f"PyOD {name}": OfPyOD(name, seed) for name in ("AutoEncoder", "VAE")}
     return result
+
+
+def _ablated(ablations, share, seed):
+    return {name: kind(contamination=share, random_state=seed) for name, kind in ablations.items()}
 
 
 def measure(method, train, test, y):
@@ -190,7 +209,7 @@ def summarise(results, seconds):
         gain = table[:, place, :2] - anchor
         won, lost = (gain > 0.05).sum(axis=0), (gain < -0.05).sum(axis=0)
         print(
-            f"{name:22s} AUROC {won[0]:2d} / {lost[0]:2d}   AP {won[1]:2d} / {lost[1]:2d}   "
+            f"{name:26s} AUROC {won[0]:2d} / {lost[0]:2d}   AP {won[1]:2d} / {lost[1]:2d}   "
             f"{table[:, place, 2].sum():7.1f} s one seed, {seconds[place]:7.1f} s all seeds"
         )
 

@@ -20,6 +20,12 @@ _CELLS_PER_BLOCK = 2**21
 _ROWS_MULTIPLE = 16
 # More candidates than neighbours are compared exactly: the product that finds them rounds.
 _SPARE_CANDIDATES = 4
+# Squared distances below this part of the squared length of a row are zero but for rounding.
+_ROUNDING = 1e-12
+_COLUMNS_PER_GROUP = 16
+# Keeps the combination of neighbours near their mean: share of the mean squared distance that is
+# added to the diagonal of their Gram matrix.
+_RIDGE = 0.1
 
 
 class Comparison(NamedTuple):
@@ -27,7 +33,7 @@ class Comparison(NamedTuple):
 
     rows: np.ndarray  # (n,), which rows of X
     columns: np.ndarray | None  # (n, U), the column of each cell, -1 for none; None: all columns
-    nearest: np.ndarray  # (n, U), mean squared deviation from the nearest neighbours
+    nearest: np.ndarray  # (n, U), squared deviation from the nearest neighbour, or mean from all
     local: np.ndarray  # (n, U), squared deviation from the combination of all neighbours
     expected: np.ndarray  # (n, U), that combination
     neighbours: np.ndarray  # (n, k), indices of reference rows, nearest first
@@ -45,19 +51,13 @@ class Neighbours:
         itself, so that a training row is compared with the *other* training rows.
     n_neighbors : int
         Rows that are combined.
-    n_nearest : int
-        How many of them the deviation from the nearest is averaged over.
-    ridge : float
-        Keeps the combination of neighbours near their mean: share of the mean squared distance
-        that is added to the diagonal of their Gram matrix. With infinity it is their mean.
     """
 
-    def __init__(
-        self, rows, counts: np.ndarray, n_neighbors: int = 10, n_nearest: int = 1, ridge=0.1
-    ):
-        self.rows, self.once, self.n_nearest, self.ridge = rows, counts <= 1, n_nearest, ridge
+    def __init__(self, rows, counts: np.ndarray, n_neighbors: int = 10):
+        self.rows, self.once = rows, counts <= 1
         self.n_neighbors = max(1, min(n_neighbors, rows.shape[0] - 1))
         self.squared_norms = _squared_norms(rows)
+        self.transposed = rows.T.tocsr() if sp.issparse(rows) else None
 
     def compare(self, X) -> Iterator[Comparison]:
         """Yield comparisons of all rows of X, some rows at a time, sparse rows in any order."""
@@ -73,26 +73,23 @@ class Neighbours:
         result = np.empty(X.shape[0])
         for block in _blocks(X.shape[0], self.rows.shape[0]):
             squared = self._squared_distances(X[block])
-            n_seen = min(self.n_neighbors + 1, squared.shape[1])
-            nearest = np.sort(np.partition(squared, n_seen - 1, axis=1)[:, :n_seen], axis=1)
-            result[block] = np.sqrt(nearest[:, -self.n_neighbors :]).mean(axis=1)
+            nearest = np.partition(squared, self.n_neighbors - 1, axis=1)[:, : self.n_neighbors]
+            result[block] = np.sqrt(nearest).mean(axis=1)
         return result
 
     def _candidates(self, X, n_candidates: int) -> np.ndarray:
         """Return the reference rows that may be nearest to each row, sorted by index."""
         if n_candidates == self.rows.shape[0]:
             return np.tile(np.arange(n_candidates), (X.shape[0], 1))
-        squared = self._squared_distances(X)
-        found = np.argpartition(squared, n_candidates - 1, axis=1)[:, :n_candidates]
-        return np.sort(found, axis=1)
+        return _smallest(self._squared_distances(X), n_candidates)
 
     def _squared_distances(self, X) -> np.ndarray:
         if sp.issparse(X):
-            product = (X @ self.rows.T).toarray()
+            product = (X @ self.transposed).toarray()
+            product *= -2.0
         else:
             missing = -len(X) % _ROWS_MULTIPLE
-            product = (np.pad(X, ((0, missing), (0, 0))) @ self.rows.T)[: len(X)]
-        product *= -2.0
+            product = (np.pad(-2.0 * X, ((0, missing), (0, 0))) @ self.rows.T)[: len(X)]
         product += self.squared_norms
         product += _squared_norms(X)[:, None]
         return np.maximum(product, 0.0, out=product)
@@ -102,21 +99,18 @@ class Neighbours:
         if not sp.issparse(X):
             yield np.arange(len(X)), None, X, self.rows[candidates]
             return
-        union, n_used = _columns_in_use(X, self.rows, candidates)
-        buckets = 2 ** np.ceil(np.log2(np.maximum(n_used, 1))).astype(int)
-        for width in np.unique(buckets):
-            group = np.flatnonzero(buckets == width)
-            step = max(1, _CELLS_PER_BLOCK // (int(width) * candidates.shape[1]))
-            for start in range(0, len(group), step):
-                index = group[start : start + step]
-                columns = _pick_columns(union, n_used, index, int(width))
-                x = _cells(X, index, columns)
-                near = _cells(
-                    self.rows,
-                    candidates[index].ravel(),
-                    columns.repeat(candidates.shape[1], axis=0),
-                )
-                yield index, columns, x, near.reshape(len(index), candidates.shape[1], width)
+        n_candidates = candidates.shape[1]
+        owner = np.arange(X.shape[0]).repeat(n_candidates)
+        union, n_used = _union(X.shape, [X, self.rows[candidates.ravel()]], [None, owner])
+        for index, columns in _by_width(union, n_used, n_candidates):
+            near = columns.repeat(n_candidates, axis=0)
+            near = _cells(self.rows, candidates[index].ravel(), near)
+            yield (
+                index,
+                columns,
+                _cells(X, index, columns),
+                near.reshape(len(index), n_candidates, -1),
+            )
 
     def _compare(self, index, columns, x, near, candidates) -> Comparison:
         difference = near - x[:, None, :]
@@ -125,46 +119,136 @@ class Neighbours:
             squared[(squared == 0) & self.once[candidates]] = np.inf
         order = np.argsort(squared, axis=1, kind="stable")[:, : self.n_neighbors]
         difference = np.take_along_axis(difference, order[:, :, None], axis=1)
-        weight = _combination(difference, self.ridge)
+        weight = _combination(difference)
         deviation = (weight[:, None, :] @ difference)[:, 0]
         return Comparison(
             index,
             columns,
-            np.mean(difference[:, : self.n_nearest] ** 2, axis=1),
+            difference[:, 0] ** 2,
             deviation**2,
             x + deviation,
             np.take_along_axis(candidates, order, axis=1),
         )
 
 
-def _combination(difference: np.ndarray, ridge: float) -> np.ndarray:
+class Neighbourhood(Neighbours):
+    """Reference rows, and comparisons with the mean of many of them near a row.
+
+    The mean squared deviation from the neighbours in a column is the squared deviation from their
+    mean plus their variance, so that no row is compared with each of them. Parameters as above.
+    """
+
+    def __init__(self, rows, counts: np.ndarray, n_neighbors: int):
+        super().__init__(rows, counts, n_neighbors)
+        self.squares = rows.multiply(rows).tocsr() if sp.issparse(rows) else rows * rows
+
+    def compare(self, X) -> Iterator[Comparison]:
+        """Yield comparisons of all rows of X, some rows at a time, sparse rows in any order.
+
+        ``local`` is the squared deviation from the mean of the neighbours, which are in any order.
+        """
+        width = self.rows.shape[1]
+        if sp.issparse(X):  # about so many columns are in use among the neighbours of a row
+            width = min(width, self.n_neighbors * (1 + self.rows.nnz // self.rows.shape[0]))
+        for block in _blocks(X.shape[0], max(self.rows.shape[0], width)):
+            neighbours = _smallest(self._squared_distances(X[block]), self.n_neighbors)
+            near = self._average(neighbours, self.rows), self._average(neighbours, self.squares)
+            for index, columns, x, mean, square in _pick_cells(X[block], *near):
+                deviation = (x - mean) ** 2
+                spread = np.maximum(square - mean**2, 0.0)  # what rounding leaves may be negative
+                yield Comparison(
+                    block.start + index,
+                    columns,
+                    deviation + spread,
+                    deviation,
+                    mean,
+                    neighbours[index],
+                )
+
+    def _squared_distances(self, X) -> np.ndarray:
+        """Return squared distances to reference rows, infinite from a row to itself."""
+        squared = super()._squared_distances(X)
+        if self.rows.shape[0] > 1:
+            squared[(squared <= _ROUNDING * self.squared_norms) & self.once] = np.inf
+        return squared
+
+    def _average(self, neighbours: np.ndarray, rows):
+        """Return the mean over the neighbours of each row, CSR for CSR."""
+        n, k = neighbours.shape
+        weight = np.full(neighbours.size, 1.0 / k), neighbours.ravel(), np.arange(n + 1) * k
+        return sp.csr_array(weight, shape=(n, rows.shape[0])) @ rows
+
+
+def _pick_cells(X, mean, square) -> Iterator[tuple]:
+    """Yield rows as (index, columns, values, means, mean squares), all dense."""
+    if not sp.issparse(X):
+        yield np.arange(len(X)), None, X, mean, square
+        return
+    # Means may cancel to zero, and are then no longer stored; mean squares do not.
+    union, n_used = _union(X.shape, [X, square], [None, None])
+    for index, columns in _by_width(union, n_used, 1):
+        yield index, columns, *(_cells(rows, index, columns) for rows in (X, mean, square))
+
+
+def _smallest(values: np.ndarray, n_smallest: int) -> np.ndarray:
+    """Return the columns of the smallest values of each row, sorted by index.
+
+    As many groups of columns as values are wanted have a minimum at or below a limit; so have at
+    least as many values, and few others, to be sorted. That is faster than a partition.
+    """
+    n, width = values.shape
+    n_groups = width // _COLUMNS_PER_GROUP
+    if n_groups < 4 * n_smallest:
+        found = np.argpartition(values, n_smallest - 1, axis=1)[:, :n_smallest]
+        return np.sort(found, axis=1)
+    grouped = values[:, : n_groups * _COLUMNS_PER_GROUP].reshape(n, _COLUMNS_PER_GROUP, n_groups)
+    limit = np.partition(grouped.min(axis=1), n_smallest - 1, axis=1)[:, n_smallest - 1]
+    row, column = np.nonzero(values <= limit[:, None])
+    order = np.lexsort((values[row, column], row))
+    first = np.searchsorted(row, np.arange(n))[:, None] + np.arange(n_smallest)
+    return np.sort(column[order[first]], axis=1)
+
+
+def _combination(difference: np.ndarray) -> np.ndarray:
     """Return weights, adding up to one, whose combination of neighbours is nearest to the row.
 
     The weights of locally linear embedding (Roweis and Saul 2000): minimise
     ``w' (G + r I) w`` with G the Gram matrix of the differences.
     """
     n_neighbors = difference.shape[1]
-    if np.isinf(ridge):
-        return np.full(difference.shape[:2], 1.0 / n_neighbors)
     gram = difference @ difference.transpose(0, 2, 1)
     spread = np.trace(gram, axis1=1, axis2=2) / n_neighbors
-    gram += (ridge * spread + 1e-12)[:, None, None] * np.eye(n_neighbors)
+    gram += (_RIDGE * spread + 1e-12)[:, None, None] * np.eye(n_neighbors)
     weight = np.linalg.solve(gram, np.ones((*gram.shape[:2], 1)))[..., 0]
     return weight / weight.sum(axis=1, keepdims=True)
 
 
-def _columns_in_use(X, rows, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted keys ``row * n_features + column`` in use, and their number in each row."""
-    n, n_features = X.shape
-    near = rows[candidates.ravel()]
-    owner = np.repeat(np.arange(n).repeat(candidates.shape[1]), np.diff(near.indptr))
-    own = np.repeat(np.arange(n), np.diff(X.indptr))
-    keys = np.concatenate(
-        [own * np.int64(n_features) + X.indices, owner * np.int64(n_features) + near.indices]
-    )
-    union = np.unique(keys)
-    n_used = np.bincount(union // n_features, minlength=n)
-    return union % n_features, n_used
+def _union(shape: tuple[int, int], matrices: list, owners: list) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns that each row uses, one row after the other, and how many it uses.
+
+    ``owners`` says which row each row of a CSR matrix belongs to; None: the row of that number.
+    """
+    n, n_features = shape
+    keys = []
+    for matrix, owner in zip(matrices, owners, strict=True):
+        row = np.arange(n) if owner is None else owner
+        keys.append(row.repeat(np.diff(matrix.indptr)) * np.int64(n_features) + matrix.indices)
+    union = np.unique(np.concatenate(keys))
+    return union % n_features, np.bincount(union // n_features, minlength=n)
+
+
+def _by_width(union: np.ndarray, n_used: np.ndarray, depth: int) -> Iterator[tuple]:
+    """Yield rows that use about as many columns, and these, with a bounded number of cells.
+
+    ``depth`` is how often the cells of a row are held at once.
+    """
+    widths = 2 ** np.ceil(np.log2(np.maximum(n_used, 1))).astype(int)
+    for width in np.unique(widths):
+        group = np.flatnonzero(widths == width)
+        step = max(1, _CELLS_PER_BLOCK // (int(width) * depth))
+        for start in range(0, len(group), step):
+            index = group[start : start + step]
+            yield index, _pick_columns(union, n_used, index, int(width))
 
 
 def _pick_columns(union: np.ndarray, n_used: np.ndarray, index: np.ndarray, width: int):

@@ -15,7 +15,8 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae._conformal import benjamini_hochberg, conformal_p_values
-from skae._neighbours import Neighbours
+from skae._neighbours import Neighbourhood, Neighbours, _smallest
+from skae._training.deviations import Recipe, _choose_references
 from tests.helpers import global_generators_untouched, low_rank
 
 pytestmark = pytest.mark.filterwarnings("ignore:Maximum iterations")
@@ -42,6 +43,23 @@ def default():
 @pytest.fixture(scope="module")
 def quick_sparse():
     return AutoencoderOutlierDetector(**QUICK).fit(sparse_rows())
+
+
+@pytest.fixture(scope="module")
+def robust():
+    return AutoencoderOutlierDetector(contamination=0.1, random_state=0).fit(low_rank(600))
+
+
+@pytest.fixture(scope="module")
+def quick_robust_sparse():
+    return AutoencoderOutlierDetector(contamination=0.1, **QUICK).fit(sparse_rows())
+
+
+@pytest.fixture(params=["default", "quick_sparse", "robust", "quick_robust_sparse"])
+def fitted(request):
+    """A detector and a function that draws rows for it."""
+    draw = sparse_rows if "sparse" in request.param else low_rank
+    return request.getfixturevalue(request.param), draw
 
 
 # What counts as odd.
@@ -94,6 +112,62 @@ def test_a_clump_of_bad_training_rows_is_found_with_a_share_only():
     assert roc_auc_score(odd, -robust) > roc_auc_score(odd, -trusting)
 
 
+@pytest.mark.parametrize("size", [20, 60, 80])
+def test_dense_clumps_of_bad_rows_are_found_if_smaller_than_the_share_given(size):
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(1000, 5))
+    X[:size] = 3.0 + 0.01 * rng.normal(size=(size, 5))
+    odd = np.arange(1000) < size
+    scores = AutoencoderOutlierDetector(contamination=0.1, **QUICK).fit(X).score_samples(X)
+    assert roc_auc_score(odd, -scores) > 0.99
+
+
+def test_a_larger_share_takes_larger_clumps():
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(1000, 5))
+    X[:200] = 3.0 + 0.01 * rng.normal(size=(200, 5))
+    odd = np.arange(1000) < 200
+    found = [
+        roc_auc_score(
+            odd,
+            -AutoencoderOutlierDetector(contamination=share, **QUICK).fit(X).score_samples(X),
+        )
+        for share in (0.05, 0.3)
+    ]
+    assert found[0] < 0.9
+    assert found[1] > 0.99
+
+
+def test_bad_rows_take_no_part_in_the_training_of_the_network():
+    class Remembers(AutoencoderTransformer):
+        def fit(self, X, y=None):
+            self.largest_ = X.max()
+            return super().fit(X)
+
+    network = Remembers(n_components=3, hidden_layer_sizes=(8,), max_iter=3, tol=1.0)
+    X = np.random.RandomState(0).normal(size=(400, 5))
+    X[:20] += 30.0
+    largest = [
+        AutoencoderOutlierDetector(network, contamination=share, random_state=0)
+        .fit(X)
+        .estimator_.largest_
+        for share in ("auto", 0.1)
+    ]
+    assert largest[0] > 20 > largest[1]
+
+
+@pytest.mark.parametrize("contamination", ["auto", 0.1])
+def test_units_of_the_columns_do_not_matter(contamination):
+    X = low_rank(300)
+    scale, shift = np.logspace(-4, 6, 10), np.linspace(-1e3, 1e3, 10)
+    scores = [
+        AutoencoderOutlierDetector(contamination=contamination, **QUICK).fit(Z).score_samples(Z)
+        for Z in (X, X * scale + shift * scale)
+    ]
+    # Rows are taken in the order of a hash of their values, and the network computes in single.
+    np.testing.assert_allclose(scores[0], scores[1], rtol=0.02)
+
+
 def test_locality_counts_a_gap_in_a_dense_part_for_more():
     rng = np.random.RandomState(0)
     dense, loose = rng.normal(0, 0.05, (300, 2)), rng.normal(8, 1.0, (300, 2))
@@ -112,15 +186,88 @@ def test_a_row_is_its_own_neighbour_only_if_it_occurs_twice(counts):
     assert (found == 0).all() if counts == 2 else (found > 0).all()
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+def test_a_neighbourhood_is_the_mean_over_neighbours(kind):
+    X, Z = sparse_rows(seed=2).toarray(), sparse_rows(40, seed=3).toarray()
+    distance = ((Z[:, None] - X) ** 2).sum(axis=2)
+    order = np.argsort(distance, axis=1)[:, :30]
+    near = Neighbourhood(kind(X), np.ones(300), 30)
+    for c in near.compare(kind(Z)):
+        columns = np.arange(60) if c.columns is None else c.columns
+        for row, place, nearest, expected in zip(
+            c.rows, np.broadcast_to(columns, c.nearest.shape), c.nearest, c.expected, strict=True
+        ):
+            used, neighbours = place >= 0, X[order[row]]
+            assert set(c.neighbours[list(c.rows).index(row)]) == set(order[row])
+            exact = ((neighbours - Z[row]) ** 2).mean(axis=0)
+            np.testing.assert_allclose(nearest[used], exact[place[used]], atol=1e-12)
+            np.testing.assert_allclose(
+                expected[used], neighbours.mean(axis=0)[place[used]], atol=1e-12
+            )
+            assert nearest.sum() == pytest.approx(exact.sum())
+    np.testing.assert_allclose(
+        near.mean_distance(kind(Z)), np.sqrt(np.sort(distance)[:, :30]).mean(axis=1)
+    )
+
+
+def test_values_that_cancel_in_a_mean_are_not_lost():
+    X = np.tile([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]], (10, 1))
+    X[:, 1] = np.arange(20) % 4 < 2
+    Z = np.array([[0.0, 0, 3, 0], [0.0, 1, 0, 2]])
+    dense, sparse = (
+        Neighbourhood(kind(X), np.full(20, 2), 20) for kind in (np.asarray, sp.csr_array)
+    )
+    (expected,) = dense.compare(Z)
+    total = np.empty(2)
+    for c in sparse.compare(sp.csr_array(Z)):
+        total[c.rows] = c.nearest.sum(axis=1)
+    np.testing.assert_allclose(total, expected.nearest.sum(axis=1))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+def test_a_row_is_not_in_its_own_neighbourhood(kind):
+    X = sparse_rows(50, seed=2).toarray() + 1e3 * (kind is np.asarray)
+    for c in Neighbourhood(kind(X), np.ones(50), 20).compare(kind(X)):
+        assert (c.neighbours != c.rows[:, None]).all()
+    for c in Neighbourhood(kind(X), np.full(50, 2), 20).compare(kind(X)):
+        assert (c.neighbours == c.rows[:, None]).any(axis=1).all()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(("width", "n_smallest"), [(15, 15), (40, 3), (1000, 7), (1009, 15)])
+def test_smallest_values_are_found(ties, width, n_smallest):
+    values = np.random.RandomState(0).uniform(size=(30, width))
+    values = np.floor(5 * values) if ties else values
+    found = _smallest(values, n_smallest)
+    assert (np.diff(found, axis=1) > 0).all()
+    np.testing.assert_array_equal(
+        np.sort(np.take_along_axis(values, found, axis=1)), np.sort(values)[:, :n_smallest]
+    )
+
+
+def test_references_are_distinct_or_as_often_as_they_occur():
+    counts = np.array([1, 6, 1, 2])
+    chosen, weight = _choose_references(counts, Recipe((1, 1, 1), 3, 10))
+    assert chosen.tolist() == [0, 1, 2]
+    assert weight.tolist() == [1, 6, 1]
+    for n, expected in ((10, [0, 1, 1, 1, 1, 1, 1, 2, 3, 3]), (100, None), (5, [0, 1, 1, 1, 3])):
+        chosen, weight = _choose_references(counts, Recipe((1, 1, 1), n, 10, share=0.1))
+        assert chosen.tolist() == (expected or [0, 1, 1, 1, 1, 1, 1, 2, 3, 3])
+        assert (weight == 1).all()
+
+
 # Shares and reasons.
 
 
-def test_shares_add_up_to_the_score(default):
-    X = low_rank(70, seed=2)
-    shares = default.score_features(X)
+def test_shares_add_up_to_the_score(fitted):
+    detector, draw = fitted
+    X = draw(70, seed=2)
+    shares, rest = detector.score_features(X, return_rest=True)
     assert shares.shape == X.shape
-    assert (shares <= 0).all()
-    np.testing.assert_allclose(shares.sum(axis=1), default.score_samples(X), rtol=1e-10)
+    assert shares.max() <= 0
+    found = np.asarray(shares.sum(axis=1)).ravel() + rest
+    np.testing.assert_allclose(found, detector.score_samples(X), rtol=1e-10)
+    assert sp.issparse(X) or not rest.any()
 
 
 @pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csr_array])
@@ -207,10 +354,9 @@ def test_false_discovery_rate_is_kept():
 # Habits.
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_scores_do_not_depend_on_the_batch(default, quick_sparse, kind):
-    detector = default if kind == "dense" else quick_sparse
-    X = low_rank(90, seed=5) if kind == "dense" else sparse_rows(90, seed=5)
+def test_scores_do_not_depend_on_the_batch(fitted):
+    detector, draw = fitted
+    X = draw(90, seed=5)
     scores = detector.score_samples(X)
     assert np.array_equal(scores, detector.score_samples(X))
     one_by_one = np.concatenate([detector.score_samples(X[i : i + 1]) for i in range(90)])
@@ -218,12 +364,13 @@ def test_scores_do_not_depend_on_the_batch(default, quick_sparse, kind):
     assert np.array_equal(scores[::-1], detector.score_samples(X[::-1]))
 
 
-def test_small_blocks_change_nothing(default, monkeypatch):
-    X = low_rank(100, seed=6)
-    scores = default.score_samples(X)
+def test_small_blocks_change_nothing(fitted, monkeypatch):
+    detector, draw = fitted
+    X = draw(100, seed=6)
+    scores = detector.score_samples(X)
     monkeypatch.setattr("skae._training.deviations._CELLS_PER_BLOCK", 70)
     monkeypatch.setattr("skae._neighbours._CELLS_PER_BLOCK", 70)
-    assert np.array_equal(default.score_samples(X), scores)
+    assert np.array_equal(detector.score_samples(X), scores)
 
 
 def test_same_seed_same_detector_and_no_global_draws():
@@ -262,7 +409,8 @@ def test_rows_of_zeros_are_rows_too(quick_sparse):
     assert quick_sparse.score_features(empty).shape == (3, 60)
 
 
-def test_sparse_rows_are_never_made_dense_whole(monkeypatch):
+@pytest.mark.parametrize("contamination", ["auto", 0.1])
+def test_sparse_rows_are_never_made_dense_whole(monkeypatch, contamination):
     X = sparse_rows(12_000, 400, density=0.01)  # more cells than a block may have
     seen = []
     whole = sp.csr_array.toarray
@@ -273,21 +421,25 @@ def test_sparse_rows_are_never_made_dense_whole(monkeypatch):
 
     monkeypatch.setattr(sp.csr_array, "toarray", guarded)
     monkeypatch.setattr(sp.csr_matrix, "toarray", guarded)
-    AutoencoderOutlierDetector(**QUICK, n_references=500).fit(X).score_features(X)
+    detector = AutoencoderOutlierDetector(**QUICK, n_references=500, contamination=contamination)
+    detector.fit(X).score_features(X)
     assert max(rows * columns for rows, columns in seen) <= 2**22
 
 
+@pytest.mark.parametrize("contamination", ["auto", 0.3])
 @pytest.mark.parametrize("rows", [1, 2, 3])
-def test_very_few_rows(rows):
+def test_very_few_rows(rows, contamination):
     X = low_rank(rows)
-    detector = AutoencoderOutlierDetector(**QUICK).fit(X)
+    detector = AutoencoderOutlierDetector(contamination=contamination, **QUICK).fit(X)
     assert np.isfinite(detector.score_samples(low_rank(5, seed=1))).all()
 
 
-def test_equal_rows_and_constant_columns_stay_finite():
+@pytest.mark.parametrize("contamination", ["auto", 0.3])
+def test_equal_rows_and_constant_columns_stay_finite(contamination):
     X = np.repeat(low_rank(8), 20, axis=0)
     X[:, 3] = 5.0
-    scores = AutoencoderOutlierDetector(**QUICK).fit(X).score_samples(X)
+    detector = AutoencoderOutlierDetector(contamination=contamination, **QUICK).fit(X)
+    scores = detector.score_samples(X)
     assert np.isfinite(scores).all()
 
 

@@ -23,7 +23,7 @@ _LEAST_SHARE = 0.05
 class Columns(NamedTuple):
     """Some columns, and how much each counts for."""
 
-    index: Tensor  # (n,), int64, ascending
+    column: Tensor  # (n,), int64, ascending
     weight: Tensor  # (n,)
 
 

@@ -91,8 +91,9 @@ class Csr:
         """Return rows with other values in the same places."""
         other = Csr(self.indptr, self.indices, values, self.n_features)
         # What was worked out about the places holds for both.
-        known = {name: self.__dict__[name] for name in ("rows", "by_column") if name in vars(self)}
-        other.__dict__.update(known)
+        for name in ("rows", "by_column"):
+            if name in vars(self):
+                vars(other)[name] = vars(self)[name]
         return other
 
     def take(self, index: Tensor) -> Csr:
@@ -123,8 +124,8 @@ class Csr:
         """Return the same rows on a device."""
         if self.device == torch.device(device):
             return self
-        parts = (part.to(device) for part in (self.indptr, self.indices, self.values))
-        return Csr(*parts, self.n_features)
+        indptr, indices, values = (p.to(device) for p in (self.indptr, self.indices, self.values))
+        return Csr(indptr, indices, values, self.n_features)
 
     def filled_up(self, n_rows: int) -> Csr:
         """Return the same rows and then empty ones, ``n_rows`` in all."""

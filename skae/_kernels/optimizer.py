@@ -6,13 +6,17 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+# With more rows than this share it is faster to go through all of them: memory is then read in a
+# stream, and not row by row (`benchmarks/sparse_scaling.py --optimizer`).
+MOST_ROWS = 0.2
+
 
 class RowAdamW(torch.optim.AdamW):
     """AdamW for dense gradients and, row by row, for sparse ones.
 
-    A parameter with a sparse gradient is changed in its rows alone: moments and weight decay of the
-    others stand still until their turn comes ("lazy" Adam). Its state is that of AdamW, so dense
-    and sparse gradients of one parameter may alternate.
+    A parameter with a sparse gradient of few rows is changed in these alone: moments and weight
+    decay of the others stand still until their turn comes ("lazy" Adam). Where the rows are many,
+    the gradient of the others is taken as zero, which it is. The state is that of AdamW.
     """
 
     @torch.no_grad()
@@ -22,28 +26,26 @@ class RowAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        sparse = {}
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
-                    sparse[parameter] = parameter.grad
-                    self._step_rows(parameter, group)
-                    parameter.grad = None
+                    self._step_sparse(parameter, *_rows(parameter.grad), group)
         super().step()
-        for parameter, gradient in sparse.items():
-            parameter.grad = gradient
         return loss
 
-    def _step_rows(self, parameter: Tensor, group: dict) -> None:
+    def _step_sparse(self, parameter: Tensor, rows: Tensor, values: Tensor, group: dict) -> None:
+        """Make the step of some rows, or leave a dense gradient to the step of all."""
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
-        gradient = parameter.grad.coalesce()
-        rows, values = gradient.indices()[0], gradient.values()
+        if len(rows) > MOST_ROWS * len(parameter):
+            parameter.grad = self._dense(parameter, rows, values)
+            return
+        parameter.grad = None
         wholes = (parameter, state["exp_avg"], state["exp_avg_sq"])
-        some, mean, square = (whole.index_select(0, rows) for whole in wholes)
+        some, mean, square = parts = self._parts(wholes, rows)
         adamw(
             [some],
             [values],
@@ -60,5 +62,56 @@ class RowAdamW(torch.optim.AdamW):
             eps=group["eps"],
             maximize=False,
         )
-        for whole, part in zip(wholes, (some, mean, square), strict=True):
-            whole.index_copy_(0, rows, part)
+        for whole, part in zip(wholes, parts, strict=True):
+            _put(whole, rows, part)
+
+    def _parts(self, wholes: tuple[Tensor, ...], rows: Tensor) -> list[Tensor]:
+        """Return some rows of tensors of one shape, in memory that is kept from step to step."""
+        like = wholes[0]
+        kept = self.__dict__.setdefault("_scratch", {})
+        scratch = kept.get(like.shape[1:])
+        if scratch is None or len(scratch[0]) < len(rows):
+            shape = (min(len(like), round(1.25 * len(rows)) + 1), *like.shape[1:])
+            scratch = kept[like.shape[1:]] = [like.new_empty(shape) for _ in wholes]
+        parts = [part[: len(rows)] for part in scratch]
+        for whole, part in zip(wholes, parts, strict=True):
+            torch.index_select(whole, 0, rows, out=part)
+        return parts
+
+    def _dense(self, parameter: Tensor, rows: Tensor, values: Tensor) -> Tensor:
+        """Return the gradient of all rows, in memory that is kept from step to step.
+
+        New memory of that size is expensive: the system hands it out page by page, and filled with
+        zeros.
+        """
+        kept = self.__dict__.setdefault("_kept", {})
+        buffer, last = kept.get(parameter, (None, None))
+        if buffer is None:
+            buffer = torch.zeros_like(parameter)
+        else:
+            buffer.index_fill_(0, last, 0.0)
+        kept[parameter] = buffer.index_copy_(0, rows, values), rows
+        return buffer
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {n: v for n, v in state.items() if n not in ("_kept", "_scratch")}
+
+
+def _put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
+    """Write some rows of a tensor."""
+    if whole.device.type == "cpu":
+        # Twice as fast as index_copy_.
+        whole.detach().numpy()[rows.numpy()] = part.numpy()
+    else:
+        whole.index_copy_(0, rows, part)
+
+
+def _rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows of a sparse gradient, each once, and their values."""
+    # Autograd forgets that a gradient is coalesced, and to do it again takes longer than to look.
+    rows = gradient._indices()[0]
+    if bool((rows.diff() > 0).all()):
+        return rows, gradient._values()
+    gradient = gradient.coalesce()
+    return gradient.indices()[0], gradient.values()

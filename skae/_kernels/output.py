@@ -25,14 +25,17 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from skae._kernels.columns import Columns
 from skae._kernels.csr import Csr
 from skae._kernels.gram import gaussian_loss
 from skae._kernels.rows import row_gradient
 
-# Raw outputs that are worked on at once: as many as stay in the cache of a processor.
-_CELLS_PER_CHUNK = 2**20
+# Columns that are worked on at once: with some hundred rows, so many that their raw outputs stay in
+# the cache of a processor. The number depends on nothing, so that the score of a row does not
+# depend on the rows beside it, not even in its last bit.
+_COLUMNS_PER_CHUNK = 4096
 
 # A multiple of the numbers that a loop over vectors takes at once on any processor.
 _LANES = 64
@@ -48,7 +51,7 @@ class Decoded(NamedTuple):
     layer: nn.Linear
     likelihood: Any
     free: Free
-    total: Tensor | None  # (n_rows, 1); None where the likelihood does not ask for it
+    total: Any  # Tensor of shape (n_rows, 1); None where the likelihood does not ask for it
 
 
 class How(NamedTuple):
@@ -96,7 +99,7 @@ class _LastLayer:
         shape = (self.likelihood.n_outputs, x.n_features)
         self.weight = layer.weight.detach().view(*shape, -1)
         self.bias = layer.bias.detach().view(shape)
-        self.chunks = list(_chunks(x.shape, columns))
+        self.chunks = list(_chunks(x.n_features, columns))
 
     def free_at(self, columns: Tensor | slice) -> Free:
         """Return the free parameters of some columns."""
@@ -147,13 +150,12 @@ class _LastLayer:
         return torch.stack(parts).logsumexp(dim=0)
 
 
-def _chunks(shape: tuple[int, int], columns: Columns | None) -> Iterator[_Chunk]:
+def _chunks(n_features: int, columns: Columns | None) -> Iterator[_Chunk]:
     if columns is not None:
         yield _Chunk(*columns)
         return
-    step = max(1, _CELLS_PER_CHUNK // max(1, shape[0]))
-    for start in range(0, shape[1], step):
-        yield _Chunk(slice(start, min(start + step, shape[1])))
+    for start in range(0, n_features, _COLUMNS_PER_CHUNK):
+        yield _Chunk(slice(start, min(start + _COLUMNS_PER_CHUNK, n_features)))
 
 
 def _weighted(raw: Tensor, chunk: _Chunk) -> Tensor:
@@ -171,8 +173,15 @@ class _Loss(torch.autograd.Function):
         return -value
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, upstream):
-        hidden, weight, bias, *free = (-upstream * gradient for gradient in ctx.gradients)
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError("The loss of CSR rows can be differentiated once only.")
+        for gradient in gradients:
+            # In place: a copy of a large gradient costs more than the rest of the step.
+            (gradient._values() if gradient.is_sparse else gradient).mul_(-upstream)
+        hidden, weight, bias, *free = gradients
         return hidden, weight, bias, None, None, None, *free
 
 
@@ -189,7 +198,7 @@ class _Gradients:
         self.columns = None  # the columns that have rows; None: all
         if how.columns is not None:
             used = layer.x.by_column.columns
-            self.columns = torch.cat([used, how.columns.index]).unique()
+            self.columns = torch.cat([used, how.columns.column]).unique()
         n_columns = layer.x.n_features if self.columns is None else len(self.columns)
         n_outputs, new = len(layer.weight), layer.hidden.new_zeros
         self.hidden = torch.zeros_like(layer.hidden)
@@ -227,10 +236,11 @@ class _Gradients:
         known = len(layer.chunks) == 1  # then raw outputs are worked out once
         raws = [(chunk, layer.raw(chunk)) for chunk in layer.chunks] if known else None
         if not layer.likelihood.softmax:
-            return sum(
+            sums = [
                 self._add_chunk(chunk, raw, partial(self._weighted_sum, chunk))
                 for chunk, raw in raws or self._raws()
-            )
+            ]
+            return torch.stack(sums).sum()
         log_norm = layer.log_norm(raws or self._raws())
         weight = self.how.row_weight * layer.total[:, 0]
         for chunk, raw in raws or self._raws():
@@ -268,8 +278,8 @@ class _Gradients:
             else:
                 _add_at(self.free[name][None], places, gradient[None])
 
-    def _places(self, columns: Tensor | slice) -> Tensor | slice:
-        """Return in which of the rows of the gradients columns stand."""
+    def _places(self, columns: Any) -> Any:
+        """Return in which of the rows of the gradients columns (a tensor or a slice) stand."""
         if self.columns is None:
             return columns
         return torch.searchsorted(self.columns, columns)

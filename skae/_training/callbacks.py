@@ -132,15 +132,19 @@ class FiniteGuard(Callback):
     def on_train_begin(self, net, **kwargs):
         """Keep the weights at the start."""
         self.kept = copy.deepcopy(net.module_.state_dict())
+        self.largest = {name: _largest(value) for name, value in self.kept.items()}
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights, or put the kept ones back and raise."""
         loss, state = net.history[-1, "train_loss"], net.module_.state_dict()
-        if math.isfinite(loss) and all(math.isfinite(_largest(v)) for v in state.values()):
+        largest = {name: _largest(value) for name, value in state.items()}
+        if math.isfinite(loss) and all(map(math.isfinite, largest.values())):
             # Weights that grew a thousandfold in an epoch are finite, and of no use.
-            if not any(_exploded(w, self.kept[name]) for name, w in net.module_.named_parameters()):
+            weights = [name for name, _ in net.module_.named_parameters()]
+            if all(largest[name] <= 1e3 * max(1.0, self.largest[name]) for name in weights):
                 for name, value in state.items():
                     self.kept[name].copy_(value)
+                self.largest = largest
             return
         net.module_.load_state_dict(self.kept)
         net.optimizer_.state.clear()  # its moments are not finite either
@@ -213,10 +217,6 @@ class FitProgress(Callback):
         """Close the bar."""
         self.bar.close()
         self.bar = None
-
-
-def _exploded(now: Tensor, before: Tensor) -> bool:
-    return _largest(now) > 1e3 * max(1.0, _largest(before))
 
 
 def _largest(values: Tensor) -> float:

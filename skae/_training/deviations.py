@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from skae._neighbours import Comparison, Neighbours
+from skae._neighbours import Comparison, Neighbourhood, Neighbours
 from skae._training.duplicates import merge_duplicates
 from skae._training.scaling import Scaling, fit_scaling, summarise_columns
 
@@ -27,9 +27,11 @@ class Recipe(NamedTuple):
     """How deviations become a score."""
 
     weights: tuple[float, float, float]  # nearest rows, their combination, network
-    n_neighbors: int
-    n_nearest: int
-    locality: float  # power of what is usual near a row; 0: the same everywhere
+    n_references: int  # most rows to compare with
+    n_neighbors: int  # how many of them count as near
+    locality: float = 0.0  # power of what is usual near a row; 0: the same everywhere
+    share: float = 0.0  # share of the references that are near, where that is more
+    contamination: float = 0.0  # share of the training rows that may be bad
 
 
 class _Part(NamedTuple):
@@ -51,30 +53,35 @@ class Deviations:
         Distinct training rows, in random order.
     counts : ndarray of shape (n_distinct,)
         How often each occurs.
-    reconstruct : callable
-        Returns the network's dense reconstruction of rows.
     recipe : Recipe
-    n_references : int
-        Most rows to compare with: the first of X.
     """
 
-    def __init__(self, X, counts: np.ndarray, reconstruct: Callable, recipe: Recipe, n_references):
-        self.reconstruct, self.recipe = reconstruct, recipe
-        self.scaling = column_scaling(X, counts)
-        X, counts = X[:n_references], counts[:n_references]
-        self.neighbours = Neighbours(
-            scaled(X, self.scaling),
-            counts,
-            recipe.n_neighbors,
-            recipe.n_nearest,
-            ridge=0.1 if recipe.weights[1] else np.inf,
-        )
-        deviations = np.stack([*self._from_neighbours(), self._from_network(X)], axis=1)
-        floor = np.array([_LEAST_USUAL * X.shape[1]] * 2 + [1e-9])
-        weights = np.array(recipe.weights)
-        usual = np.maximum(_weighted_median(deviations, counts), floor)
+    def __init__(self, X, counts: np.ndarray, recipe: Recipe):
+        self.recipe, self.scaling = recipe, column_scaling(X, counts)
+        chosen, self.weight = _choose_references(counts, recipe)
+        self.references = X[chosen]
+        rows, counts = scaled(self.references, self.scaling), counts[chosen]
+        n_neighbors = max(recipe.n_neighbors, round(recipe.share * len(chosen)))
+        kind = Neighbourhood if recipe.share else Neighbours
+        self.neighbours = kind(rows, counts, n_neighbors)
+
+    def trustworthy(self, X) -> np.ndarray:
+        """Return which rows are left without the share that lies farthest from its neighbours."""
+        blocks = (scaled(X[block], self.scaling) for block in _blocks(X))
+        distance = np.concatenate([self.neighbours.mean_distance(block) for block in blocks])
+        return _all_but_largest(distance, self.recipe.contamination)
+
+    def add_network(self, reconstruct: Callable) -> None:
+        """Take in what reconstructs rows, and measure what deviations are usual."""
+        self.reconstruct = reconstruct
+        near = self._from_neighbours()
+        deviations = np.stack([*near, self._from_network(near[0])], axis=1)
+        floor = np.array([_LEAST_USUAL * self.references.shape[1]] * 2 + [1e-9])
+        weights = np.array(self.recipe.weights)
+        usual = np.maximum(_weighted_median(deviations, self.weight), floor)
         self.unit = weights / weights.sum() / usual
         self.root = np.sqrt(deviations @ self.unit)
+        del self.references
 
     def scores(self, X) -> np.ndarray:
         """Return the score of each row; high is normal."""
@@ -107,11 +114,13 @@ class Deviations:
             result[:, c.rows] = c.nearest.sum(axis=1), c.local.sum(axis=1)
         return result
 
-    def _from_network(self, X) -> np.ndarray:
-        """Fix the mean squared error of each column; return the deviations of the rows."""
-        total = np.sum([self._squared_errors(X[block]).sum(axis=0) for block in _blocks(X)], axis=0)
-        mean = total / X.shape[0]
+    def _from_network(self, from_neighbours: np.ndarray) -> np.ndarray:
+        """Fix the mean squared error of each column; return the deviations of the references."""
+        trusted = self.references[_all_but_largest(from_neighbours, self.recipe.contamination)]
+        blocks = (self._squared_errors(trusted[block]) for block in _blocks(trusted))
+        mean = np.sum([block.sum(axis=0) for block in blocks], axis=0) / trusted.shape[0]
         self.mean_error = mean + 1e-4 * mean.mean() + np.finfo(float).tiny
+        X = self.references
         return np.concatenate([self._network_part(X[block]).sum(axis=1) for block in _blocks(X)])
 
     # A block of rows ------------------------------------------------------------------------------
@@ -166,6 +175,26 @@ def distinct_rows(X, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     each = len(index) / len(rows)
     counts = np.full(len(rows), each) if weight is None else weight * each
     return index[rows], np.rint(counts)
+
+
+def _choose_references(counts: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the distinct rows others are compared with, and the weight of each.
+
+    Distinct rows cover the table best. A share of the references stands for a share of the table
+    only where a row is among them as often as it occurs.
+    """
+    if not recipe.share:
+        return np.arange(min(len(counts), recipe.n_references)), counts[: recipe.n_references]
+    total = np.cumsum(counts)
+    n = int(min(total[-1], recipe.n_references))
+    steps = (np.arange(n) + 0.5) * (total[-1] / n)
+    return np.searchsorted(total, steps), np.ones(n)
+
+
+def _all_but_largest(values: np.ndarray, left_out: float) -> np.ndarray:
+    """Return, in order, the indices of all values but a share, the largest."""
+    n_kept = max(1, round(len(values) * (1.0 - left_out)))
+    return np.sort(np.argsort(values, kind="stable")[:n_kept])
 
 
 def column_scaling(X, counts: np.ndarray) -> Scaling:

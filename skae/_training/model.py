@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +20,7 @@ from skae._training.trainer import make_net
 from skae.likelihoods import Likelihood
 
 _ROWS_FOR_LENGTH = 10_000
+_LARGEST_TOTAL = 10.0  # medians
 _TOTALS = 1  # purpose of a random stream of `Model.sample`
 
 
@@ -99,8 +101,8 @@ class Model:
         blocks = self._decoded(
             lambda code, total: module.draw(code, generator, total), codes, totals
         )
-        finished = (self._undo(b).astype(likelihood.sample_dtype or np.float64) for b in blocks)
-        return _stack(finished, self.sparse)
+        kind = likelihood.sample_dtype or np.float64
+        return _stack((self._undo(block).astype(kind) for block in blocks), self.sparse)
 
     def _kept(self, code: Tensor, total: Tensor, mean: Tensor) -> Tensor:
         """Return which entries of a mean are kept in CSR: those most likely not to be zero.
@@ -138,12 +140,11 @@ class Model:
         codes = codes.toarray() if sp.issparse(codes) else codes
         both = np.column_stack([codes, totals])
         n_outputs = self.net.module__layout.n_features * self.likelihood.n_outputs
-        return map_rows(
-            lambda rows: function(rows[:, :-1], rows[:, -1:]),
-            both,
-            self.net.module_,
-            width=max(n_outputs, both.shape[1]),
-        )
+
+        def apart(rows: Any) -> Tensor:
+            return function(rows[:, :-1], rows[:, -1:])
+
+        return map_rows(apart, both, self.net.module_, width=max(n_outputs, both.shape[1]))
 
     def _undo(self, rows: np.ndarray) -> np.ndarray:
         return rows if self.scaling is None else self.scaling.undo(rows)
@@ -153,14 +154,21 @@ def _totals(X) -> np.ndarray:
     return np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
 
 
-def _usual_length(X, index: np.ndarray, scaling: Scaling | None) -> float:
-    """Return the root mean square length of (at most 10,000) rows; 1 where all are zero."""
+def _for_given_totals(X, index: np.ndarray, scaling: Scaling | None) -> dict:
+    """Return what (at most 10,000) rows of given totals say of the length and the totals of rows.
+
+    The length is the root mean square of the lengths; the largest total is ten times the median,
+    beyond which a few rows would decide alone what is learned.
+    """
     rows = X[index[:_ROWS_FOR_LENGTH]]
     if sp.issparse(rows):
         cells = to_csr(rows, scaling, "cpu").values
     else:
         cells = to_tensor(rows, scaling, "cpu")
-    return float(cells.double().square().sum() / rows.shape[0]) ** 0.5 or 1.0
+    length = float(cells.double().square().sum() / rows.shape[0]) ** 0.5
+    totals = _totals(rows)
+    usual = np.median(totals[totals > 0]) if totals.any() else 1.0
+    return {"row_length": length or 1.0, "largest_total": _LARGEST_TOTAL * float(usual)}
 
 
 def _stack(blocks: Iterator[np.ndarray], sparse: bool):
@@ -204,7 +212,7 @@ def build_model(
         likelihood=likelihood,
         columns=columns,
         encoder_scaling=of_encoder,
-        row_length=_usual_length(X, index, scaling) if likelihood.given_total else None,
+        **(_for_given_totals(X, index, scaling) if likelihood.given_total else {}),
         csr=plan.csr,
         **net,
     )

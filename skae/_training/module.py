@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -89,6 +89,8 @@ class AutoencoderModule(nn.Module):
         Applied to the input of the encoder alone.
     row_length : float or None
         Length that the rows are brought to for the encoder alone.
+    largest_total : float or None
+        Rows of a larger total count in training as if theirs were this one.
     noise : Noise or None
     noise_level : float
     csr : bool
@@ -100,6 +102,10 @@ class AutoencoderModule(nn.Module):
         Fixes the initial weights.
     """
 
+    # Any modules of the user's; sequences where CSR rows are taken as they are.
+    encoder: Any
+    decoder: Any
+
     def __init__(
         self,
         network: Network,
@@ -109,6 +115,7 @@ class AutoencoderModule(nn.Module):
         columns: ColumnSummary,
         encoder_scaling: Scaling | None = None,
         row_length: float | None = None,
+        largest_total: float | None = None,
         noise: Noise | None = None,
         noise_level: float = 0.0,
         csr: bool = False,
@@ -133,7 +140,7 @@ class AutoencoderModule(nn.Module):
             self._start_at(start)
         self.encoder_units = Units(encoder_scaling, row_length)
         self.takes_csr = csr and _begins_and_ends_linear(self.encoder, self.decoder)
-        self.row_gradients = row_gradients
+        self.row_gradients, self.largest_total = row_gradients, largest_total
         if self.takes_csr:
             self.encoder[0] = InputLayer.from_linear(self.encoder[0], row_gradients)
         self.last_gain: Tensor | None = None
@@ -148,15 +155,24 @@ class AutoencoderModule(nn.Module):
         x, row_weight, columns = batch
         h = self._encode(self._corrupted(x, generator))
         code, terms = self.bottleneck(h, row_weight, self._gains, generator)
-        if row_weight is None:
-            row_weight = code.new_ones(len(code))
-        row_weight = row_weight / len(code)
+        row_weight = self._share_of_rows(x, row_weight)
         even = self.bottleneck.even_errors
         if isinstance(x, Csr):
             how = How(row_weight, columns, even, self.row_gradients)
             return Output(csr_loss(x, self._decoded(x, code), how), terms)
         log_likelihood = self.observation.log_likelihood(x, self.decoder(code), even)
         return Output(-(log_likelihood @ row_weight), terms)
+
+    def _share_of_rows(self, x: Tensor | Csr, row_weight: Tensor | None) -> Tensor:
+        """Return how much each row counts in the mean over a batch."""
+        share = x.values if isinstance(x, Csr) else x
+        share = share.new_full((len(x),), 1.0 / len(x))
+        if row_weight is not None:
+            share = share * row_weight
+        if self.largest_total is None or not self.training:
+            return share
+        total = x.totals() if isinstance(x, Csr) else x.sum(dim=1, keepdim=True)
+        return share * (self.largest_total / total[:, 0]).clamp_max(1.0)
 
     def code(self, x: Tensor | Csr) -> Tensor:
         """Return the code of each row."""
@@ -251,7 +267,8 @@ class Units(nn.Module):
         return self._of_length(rows, rows.square().sum(dim=1, keepdim=True))
 
     def _scaled(self, values: Tensor, columns: Tensor | slice) -> Tensor:
-        values = values.log1p() if self.logarithm else values
+        # Noise can take a count below zero, where there is no logarithm.
+        values = values.clamp_min(0.0).log1p() if self.logarithm else values
         return values if self.scale is None else values / self.scale[columns]
 
     def _of_length(self, values: Tensor, squared_length: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ _FEWEST_COLUMNS, _LARGEST_DENSITY = 500, 0.5
 # Up to this many columns the loss of all of them costs little more than that of a sample, and
 # learns more in a step.
 _MOST_EXACT = 5_000
-# Columns of the head and of the tail that stand for all, and for how many columns there are more.
-_SAMPLED, _SAMPLED_WIDE, _WIDE = (1024, 1024), (2048, 2048), 100_000
+# Columns of the head and of the tail that stand for all.
+_SAMPLED = (1024, 1024)
 
 
 class Plan(NamedTuple):
@@ -46,7 +46,7 @@ def choose_plan(method: str, X, likelihood: Likelihood) -> Plan:
             "cost hardly depends on the batch size there."
         )
     if method == "sampled":
-        return Plan(method, _SAMPLED if X.shape[1] < _WIDE else _SAMPLED_WIDE)
+        return Plan(method, _SAMPLED)
     return Plan(method)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from skorch.callbacks import Callback
 from skorch.helper import predefined_split
+from tqdm.auto import tqdm
 
 from skae._random import derive_seed, global_torch_seed
 from skae._training.batches import WeightedIndex, make_rows, split_rows
@@ -76,7 +77,7 @@ def _is_callback(value) -> bool:
 def _sees_gradients(callback) -> bool:
     """Return whether a callback of the user's does something to gradients, as clipping does."""
     callback = callback[1] if isinstance(callback, tuple) else callback
-    kind: type[Callback] = callback if isinstance(callback, type) else type(callback)
+    kind: Any = callback if isinstance(callback, type) else type(callback)
     return kind.on_grad_computed is not Callback.on_grad_computed
 
 
@@ -162,6 +163,8 @@ def train(
         keep_best=fraction is not None,
     )
     first: list = [FiniteGuard(), *extra_callbacks]
+    if net.verbose > 1 and description:
+        tqdm.write(description)
     if net.verbose == 1:
         first.append(FitProgress(n_epochs * n_batches, description))
     with (

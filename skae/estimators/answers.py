@@ -124,9 +124,9 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Higher is better. In the units of X, whatever the scaling. What the class says of its
-            score decides whether models of different size can be compared by it; a density
-            (Gaussian) and a probability (Bernoulli) never can.
+            Higher is better. In the units of X, whatever the scaling; for counts, given the total
+            of the row. What the class says of its score decides whether models of different size
+            can be compared by it; a density (Gaussian) and a probability (Bernoulli) never can.
         """
         rows = self._validate_rows(X)
         return self._model.scores(rows)

@@ -186,7 +186,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
                 schedule=resolve("constant" if one_epoch else self.learning_rate, SCHEDULES),
                 stopping=stopping,
                 extra_callbacks=self._weight_decay()[1],
-                description=type(self).__name__,
+                description=f"{type(self).__name__} ({self.sparse_method_} batches)",
             )
         except NonFiniteLossError:
             self._look_back(X, index, weight)

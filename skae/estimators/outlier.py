@@ -14,14 +14,11 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._conformal import benjamini_hochberg, conformal_p_values
-from skae._neighbours import Neighbours
 from skae._random import derive_seed, draw_seed
 from skae._training.deviations import (
     Deviations,
     Recipe,
-    column_scaling,
     distinct_rows,
-    scaled,
 )
 from skae.estimators.denoising import DenoisingAETransformer
 
@@ -47,9 +44,11 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         steps, fewer below 200 rows.
     contamination : "auto" or float, default="auto"
         Share of bad rows in the training set, in (0, 0.5]; it fixes ``offset_``. With a number,
-        training is robust: that share of the rows, the farthest from their 50 neighbours, takes no
-        part, and deviations are those from 50 neighbours rather than from the nearest. "auto"
-        trusts all training rows and puts ``offset_`` where one in a hundred of them is below.
+        the detector is robust: the mean squared distance to the tenth of the training rows that is
+        nearest (at least 20 rows, and that share of them if it is larger) takes the place of the
+        distances to the nearest row and to the combination, and that share of the rows, the
+        farthest from their tenth, is kept from the network. "auto" trusts all training rows and
+        puts ``offset_`` where one in a hundred of them is below.
     criterion : {"auto", "combined", "log_likelihood"}, default="auto"
         "combined" is described above, "log_likelihood" is ``estimator.score_samples`` as it is;
         "auto" is "combined" wherever the estimator has ``reconstruct``.
@@ -60,6 +59,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         Share of the training rows, in (0, 1), that is held out for `p_values`.
     n_references : int, default=10000
         Most training rows, at least 1, that rows are compared with: distinct ones, drawn at random.
+        With a number for ``contamination`` at most 1,000, a row as often as it occurs.
     random_state : int, RandomState or None, default=None
         Source of all draws. An int gives the same detector every time.
 
@@ -98,6 +98,15 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
     of itself: it is compared with the other rows, so `fit_predict` finds odd rows in the training
     set. Scores have no unit; about -1 is usual.
 
+    With a number for ``contamination``, and N(x) the nearest tenth,
+
+    .. math::
+
+        \text{score}(x) = -\frac{1}{1.3} \left[\frac{\sum_{i \in N(x)} \|x - x_i\|^2 / |N(x)|}{m_1}
+        + 0.3\, \frac{\sum_j (x_j - r_j(x))^2 / s_j^2}{m_3}\right]
+
+    where :math:`s_j` leaves out the same share of the rows.
+
     References
     ----------
     Roweis and Saul (2000), "Nonlinear dimensionality reduction by locally linear embedding".
@@ -130,8 +139,10 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
     _weights = (1.0, 1.0, 0.3)
     #: The same when the training set is contaminated, where anomalies have twins.
     _robust_weights = (1.0, 0.0, 0.3)
-    _n_neighbors, _n_neighbors_robust = 10, 50
+    _n_neighbors = 10
     _locality = 0.5
+    #: Then near rows are a share of few references: more than a clump of anomalies can fill.
+    _share_robust, _n_neighbors_robust, _n_references_robust = 0.1, 20, 1_000
 
     def __init__(
         self,
@@ -173,14 +184,14 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         seed = draw_seed(self.random_state)
         self._combined = self._choose_score()
         train, held_out = self._split(X.shape[0], seed)
-        if self._robust:
-            train = self._trim(X, train)
         rows, counts = distinct_rows(X, train)
-        self._fit_network(X[train], len(rows), seed)
+        if self._combined or self._robust:
+            self._deviations = Deviations(X[rows], counts, self._recipe())
+        if self._robust:
+            train = train[self._deviations.trustworthy(X[train])]
+        self._fit_network(X, train, len(rows), seed)
         if self._combined:
-            self._deviations = Deviations(
-                X[rows], counts, self.estimator_.reconstruct, self._recipe(), self.n_references
-            )
+            self._deviations.add_network(self.estimator_.reconstruct)
         self.calibration_scores_ = np.sort(self._scores(X[held_out]))
         self.offset_ = self._choose_offset(X, seed)
         return self
@@ -213,21 +224,15 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         scores = self._scores(X[np.sort(order[:_ROWS_FOR_OFFSET])])
         return float(np.percentile(scores, 100.0 * _AUTO_SHARE))
 
-    def _trim(self, X, train: np.ndarray) -> np.ndarray:
-        """Return the training rows without the share that lies farthest from its neighbours."""
-        rows, counts = distinct_rows(X, train)
-        scaling = column_scaling(X[rows], counts)
-        references = scaled(X[rows[: self.n_references]], scaling)
-        neighbours = Neighbours(references, counts, self._n_neighbors_robust)
-        distance = neighbours.mean_distance(scaled(X[train], scaling))
-        n_kept = max(1, round(len(train) * (1.0 - self.contamination)))
-        return np.sort(train[np.argsort(distance, kind="stable")[:n_kept]])
-
-    def _fit_network(self, X, n_distinct: int, seed: int) -> None:
+    def _fit_network(self, X, train: np.ndarray, n_distinct: int, seed: int) -> None:
         if self.estimator is not None:
-            self.estimator_ = clone(self.estimator).fit(X)
+            self.estimator_ = clone(self.estimator).fit(X[train])
             return
-        n_batches = -(-n_distinct // _BATCH_SIZE)
+        most = _STEPS * _BATCH_SIZE  # rows that the steps have room for
+        if len(train) > most:
+            state = np.random.RandomState(derive_seed(seed, 4) % 2**32)
+            train = np.sort(state.permutation(train)[:most])
+        n_batches = -(-min(n_distinct, most) // _BATCH_SIZE)
         network = DenoisingAETransformer(
             n_components=128,
             hidden_layer_sizes=(128,),
@@ -244,13 +249,18 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         with warnings.catch_warnings():
             # A fixed number of steps is what is wanted.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.estimator_ = network.fit(X)
+            self.estimator_ = network.fit(X[train])
 
     def _recipe(self) -> Recipe:
-        if self._robust:
-            k = self._n_neighbors_robust
-            return Recipe(self._robust_weights, k, k, 0.0)
-        return Recipe(self._weights, self._n_neighbors, 1, self._locality)
+        if not self._robust:
+            return Recipe(self._weights, self.n_references, self._n_neighbors, self._locality)
+        return Recipe(
+            self._robust_weights,
+            min(self.n_references, self._n_references_robust),
+            self._n_neighbors_robust,
+            share=max(self._share_robust, self.contamination),
+            contamination=self.contamination,
+        )
 
     # Answers ------------------------------------------------------------------------------------
 

@@ -50,26 +50,31 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
     network : {"mlp"} or Network, default="mlp"
         Encoder and decoder: fully connected layers, or an object such as
         `skae.networks.CustomNetwork` that holds your own torch modules.
-    likelihood : {"gaussian", "bernoulli"} or Likelihood, default="gaussian"
+    likelihood : str or Likelihood, default="gaussian"
         Distribution of X about its reconstruction: "gaussian" for real columns, with a noise
-        variance learned for each, "bernoulli" for binary ones (or values in [0, 1]).
-    input_scaling : {"auto", "standard", "fourth_moment", "max"} or None, default="auto"
+        variance learned for each; "bernoulli" for binary ones (or values in [0, 1]); for counts
+        "poisson", "negative_binomial" (more variable), "zero_inflated_negative_binomial" (some of
+        them lost) or "multinomial" (bags of words or items); "zero_inflated_lognormal" for amounts
+        and TF-IDF weights, with many zeros. "auto" looks at X and takes one of them: see
+        `skae.likelihoods.choose_likelihood`.
+    input_scaling : {"auto", "standard", "fourth_moment", "max", "log1p"} or None, default="auto"
         How columns are scaled for the network; codes follow it, but reconstructions, samples and
         scores are in the units of X. "standard" divides by the standard deviation,
         "fourth_moment" by the fourth root of a third of the fourth central moment (the same for a
         Gaussian column, larger for one of rare large values), both after centring where X is
-        dense; "max" divides by the largest absolute value and never centres. "auto" is
-        "fourth_moment" for a Gaussian likelihood and None for binary columns.
+        dense; "max" divides by the largest absolute value, and "log1p" takes log(1 + x), for the
+        encoder alone; neither centres. "auto" is what the likelihood asks for: "fourth_moment" for
+        a Gaussian, "log1p" for counts, "max" for amounts, None for binary columns.
     sparse_method : {"auto", "dense", "exact", "sampled"}, default="auto"
-        How CSR rows are trained on; dense X is always trained on as it is. "dense" makes each batch
-        dense. "exact" and "sampled" never make a row dense, if the network begins and ends with a
-        linear layer; otherwise batches are made dense. "exact" has the loss of all columns.
-        "sampled" estimates the sum over all columns from some, new ones in each step, which costs
-        far less where there are many; it is not for a Gaussian likelihood. "auto" chooses by the
-        number of columns, the share of non-zeros and the likelihood.
+        How sparse rows are trained on; without effect on dense ones. "dense" makes one batch at a
+        time dense; "exact" works on the stored entries and has the same loss; "sampled" moreover
+        estimates a part of the loss from some of the columns, and is not for a Gaussian likelihood.
+        "auto" goes by the number of columns, the share of stored entries and the likelihood.
+        Scores are exact whichever it is.
     alpha : float, default=1e-4
         Decay of the weight matrices a step, times the learning rate (decoupled, as in AdamW); at
-        least 0.
+        least 0. Where a batch of sparse rows uses few of the columns, it acts on the weights of
+        those alone.
     batch_size : int or "auto", default="auto"
         Rows in a step, at least 1; "auto" is 128, or all rows where there are fewer.
     learning_rate : {"constant", "linear_warmup", "cosine"} or Schedule, default="cosine"
@@ -114,12 +119,12 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         Number of columns of X.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns; only if all are strings.
-    likelihood_ : Likelihood
-        The likelihood of the fit: what ``likelihood`` names or, for "auto", what was chosen.
-    sparse_method_ : {"dense", "exact", "sampled"}
-        How rows were trained on; "dense" for dense X.
     n_components_ : int
         Number of latent dimensions.
+    likelihood_ : Likelihood
+        The likelihood of the fit: what a name, or "auto", came to.
+    sparse_method_ : {"dense", "exact", "sampled"}
+        How the training rows were trained on; "dense" for dense ones, too.
     n_iter_ : int
         Epochs done.
     loss_curve_ : list of float
@@ -155,7 +160,8 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
     whose score this one's is. :math:`\Omega` is given with each class of `skae.sparsity` and sees
     how strongly the decoder answers to each unit; :math:`\lambda` is ``sparsity_weight``. Units
     that no row of an epoch switched on are revived: their input is drawn up to their threshold
-    until one does (Conerly et al. 2025, "Dictionary learning optimization techniques").
+    until one does (Conerly et al. 2025, "Dictionary learning optimization techniques"). For counts,
+    every log p here is one given the total of the row.
 
     References
     ----------

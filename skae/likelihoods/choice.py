@@ -31,9 +31,9 @@ def choose_likelihood(X) -> str:
     The first of these rules that holds, for all cells of the table together:
 
     - All values are 0 or 1: "bernoulli".
-    - All values are whole numbers >= 0 that thin out as counts do: zero is the most common value,
-      and one is the most common of the others: "negative_binomial". Grey levels, ratings and ages
-      are whole numbers too, and fail this.
+    - All values are whole numbers >= 0 that thin out as counts do: zero and one are more common
+      than any other: "negative_binomial". Grey levels, ratings and ages are whole numbers too, and
+      fail this.
     - No value is below zero, and at least 20 % are zeros: "zero_inflated_lognormal".
     - Otherwise, and where a value is not finite: "gaussian".
 
@@ -64,7 +64,7 @@ def choose_likelihood(X) -> str:
     whole = all(block.whole for block in blocks)
     if whole and levels[:2].sum() == n_cells:
         return "bernoulli"
-    if whole and levels.argmax() == 0 and levels[1:].argmax() == 0:
+    if whole and levels[2:].max() < levels[:2].min():
         return "negative_binomial"
     return "zero_inflated_lognormal" if levels[0] >= ZERO_SHARE * n_cells else "gaussian"
 
