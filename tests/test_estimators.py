@@ -564,8 +564,8 @@ def test_stored_zeros_and_repeated_entries_are_nothing_special(Estimator):
 
 
 @every_estimator
-@pytest.mark.parametrize("method", ["dense", "exact"])
-def test_sparse_rows_are_never_made_dense_as_a_whole(Estimator, method, monkeypatch):
+@pytest.mark.parametrize("way", ["dense", "exact"])
+def test_sparse_rows_are_never_made_dense_as_a_whole(Estimator, way, monkeypatch):
     n_rows, n_features, batch_size = 20_000, 1_000, 512
     rng = np.random.RandomState(0)
     places = rng.randint(n_rows, size=40_000), rng.randint(n_features, size=40_000)
@@ -585,7 +585,7 @@ def test_sparse_rows_are_never_made_dense_as_a_whole(Estimator, method, monkeypa
         for method in ("toarray", "todense"):
             monkeypatch.setattr(kind, method, spied(getattr(kind, method)))
     settings = {"n_components": 2, "hidden_layer_sizes": (4,), "max_iter": 1, "random_state": 0}
-    settings |= {"likelihood": "bernoulli", "sparse_method": method}
+    settings |= {"likelihood": "bernoulli", "sparse_method": way}
     estimator = Estimator(batch_size=batch_size, **settings)
     calls = {
         "fit": lambda: estimator.fit(rows),
@@ -602,7 +602,7 @@ def test_sparse_rows_are_never_made_dense_as_a_whole(Estimator, method, monkeypa
         tracemalloc.stop()
         assert max(made, default=0) <= 4096, name  # a block of inference
         if name != "sample":
-            assert bool(made) == (method == "dense"), name  # the spy sees what there is to see
+            assert bool(made) == (way == "dense"), name  # the spy sees what there is to see
         assert peak < 0.6 * dense_bytes, name
 
 

@@ -20,9 +20,10 @@ _CELLS_PER_BLOCK, _MOST_ROWS = 2**22, 4096
 _CSR_ROWS = 512
 
 # Matrix products take another path through their kernels for a few rows than for many, with other
-# rounding. Blocks are filled up to a multiple of this many rows, so that the result for a row is
+# rounding; and loops over vectors (up to 32 numbers at once) do the last few of all numbers in
+# another way. Blocks are filled up to a multiple of this many rows, so that the result for a row is
 # the same to the last bit whichever rows stand beside it.
-_ROWS_MULTIPLE = 16
+_ROWS_MULTIPLE = 32
 
 
 @torch.inference_mode()
