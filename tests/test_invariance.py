@@ -503,7 +503,9 @@ def test_samples_follow_the_weights_of_rows():
     # Merged into two distinct rows, the ones are still 99 of 100.
     X = np.repeat([[1.0] * 4, [0.0] * 4], [990, 10], axis=0)
     estimator = AutoencoderTransformer(likelihood="bernoulli", **QUICK).fit(X)
-    assert (estimator._model.training_codes == estimator._model.training_codes[0]).all(axis=1).mean() in (
+    assert (estimator._model.training_codes == estimator._model.training_codes[0]).all(
+        axis=1
+    ).mean() in (
         pytest.approx(0.99, abs=0.01),
         pytest.approx(0.01, abs=0.01),
     )

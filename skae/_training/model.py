@@ -40,7 +40,8 @@ class Model:
 
     def __init__(self, net: AutoencoderNet, scaling: Scaling | None, sparse: bool, plan: Plan):
         self.net, self.scaling, self.sparse, self.plan = net, scaling, sparse, plan
-        self.totals, self.n_stored, self.training_codes = np.ones(1), 0.0, None
+        self.totals, self.n_stored = np.ones(1), 0.0
+        self.training_codes: Any = None  # ndarray, once there are some
 
     @property
     def likelihood(self) -> Likelihood:

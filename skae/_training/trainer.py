@@ -27,6 +27,9 @@ from skae.schedules import Schedule
 
 # Steps that "auto" aims at, the least and most epochs that it takes for them, and the least steps.
 _AUTO_STEPS, _AUTO_EPOCHS, _LEAST_STEPS = 20_000, (10, 200), 500
+# The same for sparse batches: what there is to know of many rare columns is learned soon, and from
+# then on by heart (`benchmarks/sparse_quality.py`).
+_SPARSE_STEPS, _SPARSE_EPOCHS = 5_000, (10, 60)
 _AUTO_BATCH_SIZE = 128
 
 # Rows that early stopping looks at: all that were held out, but for very wide tables.
@@ -56,15 +59,19 @@ def choose_batch_size(batch_size: int | str, n_rows: int) -> int:
     return min(n_rows, _AUTO_BATCH_SIZE if isinstance(batch_size, str) else batch_size)
 
 
-def choose_n_epochs(max_iter: int | str, n_rows: int, batch_size: int | str) -> int:
+def choose_n_epochs(
+    max_iter: int | str, n_rows: int, batch_size: int | str, csr: bool = False
+) -> int:
     """Return the epochs; "auto" takes those for about 20,000 steps, at least 10, at most 200.
 
-    A table so small that 200 epochs are no 500 steps gets the epochs for 500.
+    With CSR batches they are 5,000 steps and at most 60 epochs. A table so small that they are no
+    500 steps gets the epochs for 500.
     """
     if not isinstance(max_iter, str):
         return max_iter
     n_batches = -(-n_rows // choose_batch_size(batch_size, n_rows))
-    n_epochs = int(np.clip(_AUTO_STEPS // n_batches, *_AUTO_EPOCHS))
+    n_steps, epochs = (_SPARSE_STEPS, _SPARSE_EPOCHS) if csr else (_AUTO_STEPS, _AUTO_EPOCHS)
+    n_epochs = int(np.clip(n_steps // n_batches, *epochs))
     return max(n_epochs, -(-_LEAST_STEPS // n_batches))
 
 

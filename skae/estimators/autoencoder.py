@@ -48,10 +48,11 @@ class AutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         estimates a part of the loss from some of the columns, and is not for a Gaussian likelihood.
         "auto" goes by the number of columns, the share of stored entries and the likelihood.
         Scores are exact whichever it is.
-    alpha : float, default=1e-4
+    alpha : float or "auto", default="auto"
         Decay of the weight matrices a step, times the learning rate (decoupled, as in AdamW); at
-        least 0. Where a batch of sparse rows uses few of the columns, it acts on the weights of
-        those alone.
+        least 0. "auto" is 1e-4, and 1 for likelihoods of counts, where many columns are rare and
+        learned by heart without it. Where a batch of sparse rows uses few of the columns, it acts
+        on the weights of those alone.
     batch_size : int or "auto", default="auto"
         Rows in a step, at least 1; "auto" is 128, or all rows where there are fewer.
     learning_rate : {"constant", "linear_warmup", "cosine"} or Schedule, default="cosine"
@@ -63,7 +64,8 @@ class AutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         parameters and returns a torch optimiser.
     max_iter : int or "auto", default="auto"
         Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at most
-        200 (or those for 500 steps, if they are more).
+        200 (or those for 500 steps, if they are more); where batches are sparse, about 5,000 steps
+        in at most 60 epochs.
     tol : float, default=1e-4
         An epoch improves when the objective falls by more than ``tol`` times its whole fall so far;
         at least 0.
@@ -164,7 +166,7 @@ class AutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         likelihood="gaussian",
         input_scaling="auto",
         sparse_method="auto",
-        alpha=1e-4,
+        alpha="auto",
         batch_size="auto",
         learning_rate="cosine",
         learning_rate_init=2e-3,

@@ -47,7 +47,10 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
 
     def _weight_decay(self) -> tuple[float, tuple]:
         """Return the decay of weights, and callbacks for what a decay cannot do."""
-        return self.alpha, ()
+        return self._alpha(), ()
+
+    def _alpha(self) -> float:
+        return self.likelihood_.decay if self.alpha == "auto" else self.alpha
 
     def _watched_from(self) -> float:
         """Return the share of the training before which convergence is not looked at."""
@@ -207,8 +210,10 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
                 f"early_stopping=True holds rows out and needs 2 distinct ones. Got {n_rows} "
                 "instead. Set early_stopping=False."
             )
+        csr = self.module_.takes_csr
+        n_epochs = choose_n_epochs(self.max_iter, n_rows, self.batch_size, csr)
         return Stopping(
-            1 if one_epoch else choose_n_epochs(self.max_iter, n_rows, self.batch_size),
+            1 if one_epoch else n_epochs,
             self.tol,
             self.n_iter_no_change,
             self._watched_from(),

@@ -19,7 +19,7 @@ SHARED_CONSTRAINTS: dict = {
     "network": choice(NETWORKS, Network),
     "likelihood": [*choice(LIKELIHOODS, Likelihood), StrOptions({"auto"})],
     "input_scaling": [StrOptions({*SCALINGS, "auto"}), None],
-    "alpha": [Interval(Real, 0, None, closed="left")],
+    "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
     "sparse_method": [StrOptions({*METHODS, "auto"})],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "learning_rate": choice(SCHEDULES, Schedule),

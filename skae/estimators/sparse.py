@@ -71,10 +71,11 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         estimates a part of the loss from some of the columns, and is not for a Gaussian likelihood.
         "auto" goes by the number of columns, the share of stored entries and the likelihood.
         Scores are exact whichever it is.
-    alpha : float, default=1e-4
+    alpha : float or "auto", default="auto"
         Decay of the weight matrices a step, times the learning rate (decoupled, as in AdamW); at
-        least 0. Where a batch of sparse rows uses few of the columns, it acts on the weights of
-        those alone.
+        least 0. "auto" is 1e-4, and 1 for likelihoods of counts, where many columns are rare and
+        learned by heart without it. Where a batch of sparse rows uses few of the columns, it acts
+        on the weights of those alone.
     batch_size : int or "auto", default="auto"
         Rows in a step, at least 1; "auto" is 128, or all rows where there are fewer.
     learning_rate : {"constant", "linear_warmup", "cosine"} or Schedule, default="cosine"
@@ -86,7 +87,8 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         parameters and returns a torch optimiser.
     max_iter : int or "auto", default="auto"
         Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at most
-        200 (or those for 500 steps, if they are more).
+        200 (or those for 500 steps, if they are more); where batches are sparse, about 5,000 steps
+        in at most 60 epochs.
     tol : float, default=1e-4
         An epoch improves when the objective falls by more than ``tol`` times its whole fall so far;
         at least 0.
@@ -206,7 +208,7 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         likelihood="gaussian",
         input_scaling="auto",
         sparse_method="auto",
-        alpha=1e-4,
+        alpha="auto",
         batch_size="auto",
         learning_rate="cosine",
         learning_rate_init=2e-3,
@@ -290,8 +292,8 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         return float(n_active)
 
     def _weight_decay(self):
-        decay = self.alpha * (1.0 - self.l1_ratio)
-        amount = self.alpha * self.l1_ratio
+        decay = self._alpha() * (1.0 - self.l1_ratio)
+        amount = self._alpha() * self.l1_ratio
         return decay, ((SoftThreshold(amount),) if amount else ())
 
     def _watched_from(self):

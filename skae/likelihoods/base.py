@@ -31,6 +31,8 @@ class Likelihood(Component):
     #: Whether errors are squared and weighed by ``noise_variance(**free)``, of shape (n_features,)
     #: or (1,): sparse rows then take a way of their own through the Gram matrix of the network.
     squared_error: bool = False
+    #: Decay of the weights that ``alpha="auto"`` stands for.
+    decay: float = 1e-4
     #: Whether a zero has a probability, and not a density.
     has_zeros: bool = False
 

@@ -79,6 +79,7 @@ class _Counts(Likelihood):
     sample_dtype = np.int64
     given_total = True
     has_zeros = True
+    decay = 1.0
 
     def inside(self, values: np.ndarray) -> np.ndarray:
         """Return which values are whole numbers and not below zero."""
