@@ -10,7 +10,9 @@ entries add, and a sum over all columns that does not see them:
 
 The first sum costs the stored entries. The second is worked out in chunks of columns, or estimated
 from some of them (`columns.py`). Where a softmax couples the columns, it is minus the total of the
-row times a log-sum-exp instead. Squared errors need neither: see `gram.py`.
+row times a log-sum-exp instead. There, the entries that a row holds itself are never left to the
+sample: their raw outputs would grow without limit, for the first sum gains by each of them and the
+logarithm of a sum that they seldom are in hardly loses. Squared errors need neither: see `gram.py`.
 
 Shapes: ``hidden`` is (n_rows, n_hidden); weight and bias of the layer have n_outputs * n_features
 rows, all features of the first output before those of the second. In here they are seen as
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +80,8 @@ def csr_log_likelihood(x: Csr, decoded: Decoded) -> Tensor:
     result = x.row_sums(layer.entry_scores())
     raws = ((chunk, layer.raw(chunk)) for chunk in layer.chunks)
     if decoded.likelihood.softmax:
-        return result - decoded.total[:, 0] * layer.log_norm(raws)
+        norms = [raw.logsumexp(dim=1) for _, raw in raws]
+        return result - decoded.total[:, 0] * torch.stack(norms).logsumexp(dim=0)
     return result + sum(
         layer.sums(chunk, raw, **layer.free_at(chunk.columns)) for chunk, raw in raws
     )
@@ -88,7 +91,7 @@ class _Chunk(NamedTuple):
     """Columns that are worked on at once."""
 
     columns: slice | Tensor
-    weight: Tensor | None = None  # how much each counts for; None: once
+    weight: Tensor | None = None  # (n_chunk,), how much each counts for; None: once
 
 
 class _LastLayer:
@@ -144,11 +147,6 @@ class _LastLayer:
         zero = self.likelihood.log_prob_zero(raw, **free)
         return zero.sum(dim=1) if chunk.weight is None else zero @ chunk.weight
 
-    def log_norm(self, raws: Iterable[tuple[_Chunk, Tensor]]) -> Tensor:
-        """Return the log-sum-exp of the raw outputs over all columns, (n_rows,)."""
-        parts = [_weighted(raw, chunk).logsumexp(dim=1) for chunk, raw in raws]
-        return torch.stack(parts).logsumexp(dim=0)
-
 
 def _chunks(n_features: int, columns: Columns | None) -> Iterator[_Chunk]:
     if columns is not None:
@@ -158,17 +156,14 @@ def _chunks(n_features: int, columns: Columns | None) -> Iterator[_Chunk]:
         yield _Chunk(slice(start, min(start + _COLUMNS_PER_CHUNK, n_features)))
 
 
-def _weighted(raw: Tensor, chunk: _Chunk) -> Tensor:
-    return raw if chunk.weight is None else raw + chunk.weight.log()
-
-
 class _Loss(torch.autograd.Function):
     """The loss; its gradients are found in the same pass over the columns."""
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, x, decoded, how, *free):
-        work = _Gradients(_LastLayer(x, decoded, how.columns), how)
-        value = work.add_entries() + work.add_columns()
+        kind = _SoftmaxGradients if decoded.likelihood.softmax else _Gradients
+        work = kind(_LastLayer(x, decoded, how.columns), how)
+        value = work.add_columns() + work.add_entries()
         ctx.gradients = work.of_parameters()
         return -value
 
@@ -205,18 +200,23 @@ class _Gradients:
         self.weight = new(n_outputs, n_columns, layer.hidden.shape[1])
         self.bias = new(n_outputs, n_columns)
         self.free = {n: new(min(len(v), n_columns)) for n, v in layer.free.items()}
+        self.entry_raw = layer.entry_raw()
+
+    def entry_sum(self, raw: Tensor, **free: Tensor) -> Tensor:
+        """Return the weighted sum of what the stored entries add."""
+        return self.layer.entry_values(raw, **free) @ self.how.row_weight[self.layer.x.rows]
+
+    def chunk_sum(self, chunk: _Chunk, raw: Tensor, **free: Tensor) -> Tensor:
+        """Return the weighted sum of what a chunk of columns adds."""
+        return self.layer.sums(chunk, raw, **free) @ self.how.row_weight
 
     def add_entries(self) -> Tensor:
         """Add the stored entries by two sparse products an output; return their sum."""
         layer, x = self.layer, self.layer.x
         if not len(x.values):
             return x.values.new_zeros(())
-        weight = self.how.row_weight[x.rows]
-        value, d_raw, d_free = _differentiate(
-            lambda raw, **free: layer.entry_values(raw, **free) @ weight,
-            layer.entry_raw(),
-            layer.free_at(x.indices),
-        )
+        free = layer.free_at(x.indices)
+        value, d_raw, d_free = _differentiate(self.entry_sum, self.entry_raw, free)
         d_raw = d_raw.view(len(layer.weight), -1)
         if self.scale is not None:
             d_raw = d_raw * self.scale[x.indices]
@@ -232,31 +232,19 @@ class _Gradients:
 
     def add_columns(self) -> Tensor:
         """Add the sum over columns; return it."""
-        layer = self.layer
-        known = len(layer.chunks) == 1  # then raw outputs are worked out once
-        raws = [(chunk, layer.raw(chunk)) for chunk in layer.chunks] if known else None
-        if not layer.likelihood.softmax:
-            sums = [
-                self._add_chunk(chunk, raw, partial(self._weighted_sum, chunk))
-                for chunk, raw in raws or self._raws()
-            ]
-            return torch.stack(sums).sum()
-        log_norm = layer.log_norm(raws or self._raws())
-        weight = self.how.row_weight * layer.total[:, 0]
-        for chunk, raw in raws or self._raws():
-            self._add_chunk(chunk, raw, partial(_surrogate, chunk, log_norm, weight))
-        return -weight @ log_norm
+        sums = [
+            self._add_chunk(chunk, raw, partial(self.chunk_sum, chunk))
+            for chunk, raw in self._raws()
+        ]
+        return torch.stack(sums).sum()
 
     def of_parameters(self) -> list[Tensor]:
         """Return the gradients of hidden, weight, bias and the free parameters, in that order."""
         free = [g if len(g) == 1 else self._whole(g[None]) for g in self.free.values()]
         return [self.hidden, self._whole(self.weight), self._whole(self.bias), *free]
 
-    def _raws(self) -> Iterator[tuple[_Chunk, Tensor]]:
+    def _raws(self) -> Iterable[tuple[_Chunk, Tensor]]:
         return ((chunk, self.layer.raw(chunk)) for chunk in self.layer.chunks)
-
-    def _weighted_sum(self, chunk: _Chunk, raw: Tensor, **free: Tensor) -> Tensor:
-        return self.layer.sums(chunk, raw, **free) @ self.how.row_weight
 
     def _add_chunk(self, chunk: _Chunk, raw: Tensor, function: Callable) -> Tensor:
         layer, columns = self.layer, chunk.columns
@@ -295,6 +283,84 @@ class _Gradients:
         return row_gradient(rows, gradient.flatten(0, 1), n_rows, self.how.row_gradients)
 
 
+class _SoftmaxGradients(_Gradients):
+    """The same where a softmax couples the columns.
+
+    Once the log-sum-exp is known, minus the weighted sum of the shares of the columns has its
+    gradient, and falls apart into chunks and entries as in the other case.
+    """
+
+    def __init__(self, layer: _LastLayer, how: How):
+        super().__init__(layer, how)
+        self.own = _OwnEntries(layer.x, how.columns) if how.columns is not None else None
+        self.raws = super()._raws()
+        if len(layer.chunks) == 1:  # then raw outputs are worked out once
+            self.raws = list(self.raws)
+        parts = [self._weighted(chunk, raw).logsumexp(dim=1) for chunk, raw in self.raws]
+        self.log_norm = torch.stack(parts).logsumexp(dim=0)
+        if self.own is not None:
+            self.log_norm = self.own.added(self.entry_raw[0], self.log_norm)
+        self.row_factor = how.row_weight * layer.total[:, 0]
+
+    def add_columns(self) -> Tensor:
+        """Add the log-sum-exp; return minus the weighted sum of it."""
+        super().add_columns()
+        return -self.row_factor @ self.log_norm
+
+    def chunk_sum(self, chunk, raw, **free):
+        """Return minus the weighted sum of the shares of a chunk of columns."""
+        share = (self._weighted(chunk, raw) - self.log_norm[:, None]).exp()
+        return -self.row_factor @ share.sum(dim=1)
+
+    def entry_sum(self, raw, **free):
+        """Return the weighted sum of what entries add, and that of their shares with a minus.
+
+        The shares are for the gradient only: their sum is taken out of the value.
+        """
+        value = super().entry_sum(raw, **free)
+        if self.own is None:
+            return value
+        outside, rows = self.own.outside, self.own.rows_outside
+        share = (raw[0, outside] - self.log_norm[rows]).exp() @ self.row_factor[rows]
+        return value - (share - share.detach())
+
+    def _raws(self):
+        return self.raws if isinstance(self.raws, list) else super()._raws()
+
+    def _weighted(self, chunk: _Chunk, raw: Tensor) -> Tensor:
+        return raw if self.own is None else raw + self.own.log_weights(cast(Tensor, chunk.weight))
+
+
+class _OwnEntries:
+    """Which stored entries of rows lie in a sample of columns, and which do not.
+
+    In the sum over columns of a row, those of its own entries count once: the ones in the sample
+    have a weight of one there, the others are added.
+    """
+
+    def __init__(self, x: Csr, columns: Columns):
+        place = torch.searchsorted(columns.column, x.indices.long())
+        place = place.clamp_(max=len(columns.column) - 1)
+        inside = columns.column[place] == x.indices
+        self.n_rows = len(x)
+        self.rows_inside, self.places_inside = x.rows[inside], place[inside]
+        self.outside = (~inside).nonzero()[:, 0]
+        self.rows_outside = x.rows[self.outside]
+
+    def log_weights(self, weight: Tensor) -> Tensor:
+        """Return the logarithm of the weight of each column in each row, (n_rows, n_columns)."""
+        result = weight.log().repeat(self.n_rows, 1)
+        result[self.rows_inside, self.places_inside] = 0.0
+        return result
+
+    def added(self, raw: Tensor, log_norm: Tensor) -> Tensor:
+        """Return the log-sum-exp of each row with the entries outside added to it."""
+        # In double precision no such ratio overflows.
+        ratio = (raw[self.outside] - log_norm[self.rows_outside]).double().exp()
+        total = ratio.new_zeros(self.n_rows).index_add_(0, self.rows_outside, ratio)
+        return log_norm + total.log1p().to(log_norm.dtype)
+
+
 def _differentiate(function: Callable, raw: Tensor, free: Free) -> tuple[Tensor, Tensor, Free]:
     """Return a scalar function of raw outputs and free parameters, and its gradients."""
     with torch.enable_grad():
@@ -304,12 +370,6 @@ def _differentiate(function: Callable, raw: Tensor, free: Free) -> tuple[Tensor,
         found = torch.autograd.grad(value, [raw, *free.values()], allow_unused=True)
     d_free = {n: g for n, g in zip(free, found[1:], strict=True) if g is not None}
     return value.detach(), found[0], d_free
-
-
-def _surrogate(chunk: _Chunk, log_norm: Tensor, weight: Tensor, raw: Tensor, **free: Tensor):
-    """Return what has the gradient of minus weight times log-sum-exp, once that is known."""
-    share = (_weighted(raw, chunk) - log_norm[:, None]).exp()
-    return -weight @ share.sum(dim=1)
 
 
 def _add_at(whole: Tensor, places: Tensor | slice, part: Tensor) -> None:
