@@ -20,7 +20,7 @@ from skae import (
     SparseAutoencoderTransformer,
     VAETransformer,
 )
-from skae._kernels import output
+from skae._kernels import last_layer
 from skae.likelihoods import LIKELIHOODS, Gaussian
 from skae.networks import CustomNetwork, linear_layers
 from skae.noise import NOISES
@@ -156,7 +156,7 @@ def fitted_on_csr(request):
 
 @pytest.mark.parametrize("chunk", [100, 4096])
 def test_answers_for_a_csr_row_do_not_depend_on_the_other_rows(fitted_on_csr, chunk, monkeypatch):
-    monkeypatch.setattr(output, "_COLUMNS_PER_CHUNK", chunk)
+    monkeypatch.setattr(last_layer, "_COLUMNS_PER_CHUNK", chunk)
     estimator, rows = fitted_on_csr
     order = np.random.RandomState(0).permutation(700)
     for method in ("transform", "score_samples"):

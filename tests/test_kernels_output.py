@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from skae._kernels import gram, output
+from skae._kernels import gram, last_layer
 from skae._kernels.columns import Columns
-from skae._kernels.output import Decoded, How, csr_log_likelihood, csr_loss
+from skae._kernels.last_layer import Decoded, How
+from skae._kernels.output import csr_log_likelihood, csr_loss
 from skae.likelihoods import Gaussian, Likelihood
 from tests.helpers import LIKELIHOOD_VARIANTS, generator, normal
 from tests.test_kernels_rows import csr_of
@@ -104,7 +105,7 @@ def close(one, other, tolerance=1e-9):
 
 
 def chunks_of(monkeypatch, n_columns):
-    monkeypatch.setattr(output, "_COLUMNS_PER_CHUNK", n_columns)
+    monkeypatch.setattr(last_layer, "_COLUMNS_PER_CHUNK", n_columns)
     monkeypatch.setattr(gram, "_CELLS_PER_CHUNK", n_columns * N_HIDDEN)
 
 
@@ -204,8 +205,10 @@ def test_raw_outputs_are_never_made_for_more_columns_than_a_chunk_has(
 ):
     chunks_of(monkeypatch, chunk)
     case, made = make_case(likelihood), []
-    original = output._LastLayer.raw
-    monkeypatch.setattr(output._LastLayer, "raw", lambda *a: made.append(original(*a)) or made[-1])
+    original = last_layer.LastLayer.raw
+    monkeypatch.setattr(
+        last_layer.LastLayer, "raw", lambda *a: made.append(original(*a)) or made[-1]
+    )
     csr_loss(case.csr(), case.decoded(), How(some_weights(case)))
     csr_log_likelihood(case.csr(), case.decoded())
     n_columns = [len(raw.T) // likelihood.n_outputs for raw in made]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from skae._kernels.csr import Csr
 from skae._kernels.input import InputLayer
-from skae._kernels.output import Decoded, How, csr_log_likelihood, csr_loss
+from skae._kernels.last_layer import Decoded, How
+from skae._kernels.output import csr_log_likelihood, csr_loss
 from skae._random import derive_seed
 from skae._training.batches import Batch
 from skae._training.bottlenecks import Bottleneck, Terms
