@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from skae._kernels import gram, last_layer
+from skae._kernels import gram, last_layer, output
 from skae._kernels.columns import Columns
 from skae._kernels.last_layer import Decoded, How
 from skae._kernels.output import csr_log_likelihood, csr_loss
