@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,10 +60,8 @@ def check_support(
     feature_names : sequence of str, optional
         Names of the columns, for the message.
     """
-    rows = max(1, _CELLS_PER_CHUNK // max(1, X.shape[1]))
-    for start in range(0, X.shape[0], rows):
-        chunk = X[start : start + rows]
-        found = _first_outside(chunk, inside)
+    for values, columns in value_chunks(X):
+        found = _first_outside(values, columns, inside)
         if found is not None:
             column, value = found
             name = "" if feature_names is None else f" ({feature_names[column]!r})"
@@ -74,12 +72,26 @@ def check_support(
             )
 
 
-def _first_outside(chunk, inside) -> tuple[int, float] | None:
+def value_chunks(X) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield the values of dense rows, or the stored values of CSR rows and their columns.
+
+    Of some rows or some entries at a time, whatever the width of the table.
+    """
+    if sp.issparse(X):
+        for start in range(0, len(X.data), _CELLS_PER_CHUNK):
+            part = slice(start, start + _CELLS_PER_CHUNK)
+            yield X.data[part], X.indices[part]
+        return
+    n_rows = max(1, _CELLS_PER_CHUNK // max(1, X.shape[1]))
+    for start in range(0, X.shape[0], n_rows):
+        yield X[start : start + n_rows], None
+
+
+def _first_outside(values, columns, inside) -> tuple[int, float] | None:
     """Return column and value of the first entry outside, or None."""
-    values = chunk.data if sp.issparse(chunk) else chunk
     outside = ~inside(values)
     if not outside.any():
         return None
     place = np.unravel_index(int(np.argmax(outside)), values.shape)
-    column = chunk.indices[place[0]] if sp.issparse(chunk) else place[1]
+    column = place[1] if columns is None else columns[place[0]]
     return int(column), float(values[place])

@@ -140,7 +140,7 @@ def linear_layers(module: nn.Module) -> list[nn.Linear]:
 
 
 def decoder_gains(
-    decoder: nn.Module, n_components: int, last: Tensor | None = None
+    decoder: nn.Module, n_components: int, last_squares: Tensor | None = None
 ) -> Tensor | float:
     r"""Return how strongly a decoder answers to each unit of the code, of shape (n_components,).
 
@@ -148,24 +148,21 @@ def decoder_gains(
     \sqrt{\min(\text{shape of } W)}` (1 for orthonormal rows or columns) of each later one. A
     network with positively homogeneous activations can scale one layer down and another up without
     changing its output; this product does not change either, so a penalty that holds it cannot be
-    escaped in that way. 1 for a decoder without a linear layer for the code. ``last`` stands for
-    the factor of the last layer, where that has too many weights to be looked at in each step.
+    escaped in that way. 1 for a decoder without a linear layer for the code. ``last_squares`` are
+    the squared norms of the columns of the last layer, where it has too many rows to look at all.
     """
     layers = linear_layers(decoder)
     if not layers or layers[0].in_features != n_components:
         return 1.0
-    factors = [_gain(layer, is_first=place == 0) for place, layer in enumerate(layers[:-1])]
-    factors.append(last_gain(decoder) if last is None else last)
-    return math.prod(factors[1:], start=factors[0])
+    gains = [_gain(layer, place == 0) for place, layer in enumerate(layers[:-1])]
+    gains.append(_gain(layers[-1], len(layers) == 1, last_squares))
+    return math.prod(gains[1:], start=gains[0])
 
 
-def last_gain(decoder: nn.Module) -> Tensor:
-    """Return the factor of the last linear layer of a decoder in `decoder_gains`."""
-    layers = linear_layers(decoder)
-    return _gain(layers[-1], is_first=len(layers) == 1)
-
-
-def _gain(layer: nn.Linear, is_first: bool) -> Tensor:
+def _gain(layer: nn.Linear, is_first: bool, squares: Tensor | None = None) -> Tensor:
+    if squares is not None:
+        squares = squares.clamp_min(torch.finfo(squares.dtype).tiny)
+        return squares.sqrt() if is_first else (squares.sum() / min(layer.weight.shape)).sqrt()
     if is_first:
         return layer.weight.norm(dim=0)
     return layer.weight.norm() / math.sqrt(min(layer.weight.shape))

@@ -249,13 +249,17 @@ def test_sampled_loss_follows_its_formula(likelihood, rows):
     of_columns = torch.tensor([1.0, 2.5, 4.0]).double()
     how = How(weight, columns_of(index, of_columns), row_gradients=True)
     found = csr_loss(case.csr(), case.decoded(), how)
-    # What entries add over zeros, and the zeros of some columns, each so many times.
+    # What entries add over zeros, and zeros: of the row's own columns once, and of some columns
+    # each so many times.
     given = {"total": case.total()} if likelihood.given_total else {}
     raw = case.layer(case.hidden)
     zeros = likelihood.log_prob_zero(raw, **case.free, **given)
     entries = likelihood.log_prob(case.x, raw, **case.free, **given) - zeros
     entries = entries[:, (case.x != 0).any(dim=0)].sum(dim=1)
-    expected = -(weight @ (entries + zeros[:, index] @ of_columns))
+    times = torch.zeros(N_FEATURES).double()
+    times[index] = of_columns
+    once = torch.where(case.x != 0, 1.0, times)
+    expected = -(weight @ (entries + (zeros * once).sum(dim=1)))
     close(found, expected)
     close(case.gradients(found), case.gradients(expected))
 

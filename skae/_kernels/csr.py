@@ -139,16 +139,14 @@ class Csr:
 
     def row_sums(self, values: Tensor) -> Tensor:
         """Return the sum in each row of something known for each entry."""
-        return values.new_zeros(len(self)).index_add_(0, self.rows, values)
+        return _sums(values, self.rows, self.indptr)
 
     def column_sums(self, values: Tensor) -> Tensor:
         """Return the sum in each column in use of something known for each entry, (n_used,)."""
         by_column = self.by_column
         place = torch.arange(len(by_column.columns), device=self.device)
         place = place.repeat_interleave(by_column.offsets.diff(), output_size=len(values))
-        return values.new_zeros(len(by_column.columns)).index_add_(
-            0, place, values[by_column.order]
-        )
+        return _sums(values[by_column.order], place, by_column.offsets)
 
     def dense(self) -> Tensor:
         """Return the rows as a dense tensor; for tests, and where rows are narrow."""
@@ -180,6 +178,15 @@ class Csr:
 def _offsets(sizes: Tensor) -> Tensor:
     """Return where parts of these sizes begin, and the end of the last."""
     return torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
+
+
+def _sums(values: Tensor, place: Tensor, offsets: Tensor) -> Tensor:
+    """Return the sum of each part of a list, told the part of each value and where parts begin."""
+    if values.device.type == "cpu":
+        return values.new_zeros(len(offsets) - 1).index_add_(0, place, values)
+    # Elsewhere index_add_ adds in an order that changes from call to call.
+    every = torch.arange(len(values), device=values.device)
+    return _weighted_sums(every, offsets, torch.ones_like(values), values[:, None])[:, 0]
 
 
 def _weighted_sums(index: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor) -> Tensor:

@@ -40,10 +40,14 @@ class Gradients:
         self.bias = new(n_outputs, n_columns)
         self.free = {n: new(min(len(v), n_columns)) for n, v in layer.free.items()}
         self.entry_raw = layer.entry_raw()
+        self.own = None if how.columns is None else OwnEntries(layer.x, how.columns)
 
     def entry_sum(self, raw: Tensor, **free: Tensor) -> Tensor:
         """Return the weighted sum of what the stored entries add."""
-        return self.layer.entry_values(raw, **free) @ self.how.row_weight[self.layer.x.rows]
+        values = self.layer.entry_values(raw, **free)
+        if self.own is not None:
+            values = values + self.own.missing * self.layer.entry_zeros(raw, **free)
+        return values @ self.how.row_weight[self.layer.x.rows]
 
     def chunk_sum(self, chunk: Chunk, raw: Tensor, **free: Tensor) -> Tensor:
         """Return the weighted sum of what a chunk of columns adds."""
@@ -131,7 +135,6 @@ class SoftmaxGradients(Gradients):
 
     def __init__(self, layer: LastLayer, how: How):
         super().__init__(layer, how)
-        self.own = _OwnEntries(layer.x, how.columns) if how.columns is not None else None
         self.raws = super()._raws()
         if len(layer.chunks) == 1:  # then raw outputs are worked out once
             self.raws = list(self.raws)
@@ -156,7 +159,8 @@ class SoftmaxGradients(Gradients):
 
         The shares are for the gradient only: their sum is taken out of the value.
         """
-        value = super().entry_sum(raw, **free)
+        values = self.layer.entry_values(raw, **free)
+        value = values @ self.how.row_weight[self.layer.x.rows]
         if self.own is None:
             return value
         outside, rows = self.own.outside, self.own.rows_outside
@@ -170,11 +174,12 @@ class SoftmaxGradients(Gradients):
         return raw if self.own is None else raw + self.own.log_weights(cast(Tensor, chunk.weight))
 
 
-class _OwnEntries:
+class OwnEntries:
     """Which stored entries of rows lie in a sample of columns, and which do not.
 
-    In the sum over columns of a row, those of its own entries count once: the ones in the sample
-    have a weight of one there, the others are added.
+    In the sum over columns of a row, those of its own entries are to count once. Where columns are
+    summed, ``missing`` says how often each entry has still to be added; in a softmax, the ones in
+    the sample have a weight of one there, and the others are added.
     """
 
     def __init__(self, x: Csr, columns: Columns):
@@ -182,6 +187,7 @@ class _OwnEntries:
         place = place.clamp_(max=len(columns.column) - 1)
         inside = columns.column[place] == x.indices
         self.n_rows = len(x)
+        self.missing = 1.0 - inside * columns.weight[place]
         self.rows_inside, self.places_inside = x.rows[inside], place[inside]
         self.outside = (~inside).nonzero()[:, 0]
         self.rows_outside = x.rows[self.outside]

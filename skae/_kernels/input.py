@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -27,14 +29,18 @@ class InputLayer(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, row_gradients: bool = False):
         super().__init__()
         self.weight = nn.Parameter(weight)
-        self.bias = None if bias is None else nn.Parameter(bias)
+        self.bias: Any = None if bias is None else nn.Parameter(bias)
         self.row_gradients = row_gradients
 
     @classmethod
     def from_linear(cls, layer: nn.Linear, row_gradients: bool = False) -> InputLayer:
         """Return a layer that computes what a dense layer does."""
         bias = None if layer.bias is None else layer.bias.detach().clone()
-        return cls(layer.weight.detach().T.contiguous(), bias, row_gradients)
+        made = cls(layer.weight.detach().T.contiguous(), bias, row_gradients)
+        made.weight.requires_grad_(layer.weight.requires_grad)
+        if layer.bias is not None:
+            made.bias.requires_grad_(layer.bias.requires_grad)
+        return made
 
     def forward(self, x: Tensor | Csr) -> Tensor:
         """Return the outputs, of shape (n_rows, n_outputs)."""

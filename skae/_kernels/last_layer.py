@@ -91,6 +91,12 @@ class LastLayer:
         raw = self.entry_raw().view(len(self.weight), -1)[:, places].view(1, -1)
         return self.entry_values(raw, places, **self.free_at(self.x.indices[places]))[0, :n_stored]
 
+    def entry_zeros(self, raw: Tensor, **free: Tensor) -> Tensor:
+        """Return log p(0 | r) at the stored entries, (1, n_stored)."""
+        if self.total is not None:
+            free["total"] = self.total[self.x.rows, 0][None]
+        return self.likelihood.log_prob_zero(raw, **free)
+
     def weight_of(self, chunk: Chunk) -> Tensor:
         """Return the weights of the columns of a chunk, (n_outputs * n_chunk, n_hidden)."""
         return self.weight[:, chunk.columns].flatten(0, 1)

@@ -93,10 +93,6 @@ class RowAdamW(torch.optim.AdamW):
         kept[parameter] = buffer.index_copy_(0, rows, values), rows
         return buffer
 
-    def __getstate__(self):
-        state = super().__getstate__()
-        return {n: v for n, v in state.items() if n not in ("_kept", "_scratch")}
-
 
 def _put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
     """Write some rows of a tensor."""

@@ -10,8 +10,9 @@ entries add, and a sum over all columns that does not see them:
 
 The first sum costs the stored entries. The second is worked out in chunks of columns, or estimated
 from some of them (`columns.py`). Where a softmax couples the columns, it is minus the total of the
-row times a log-sum-exp instead. There, the entries that a row holds itself are never left to the
-sample: their raw outputs would grow without limit, for the first sum gains by each of them and the
+row times a log-sum-exp instead. Columns in which a row has an entry are never left to the sample:
+their part of the second sum is exact. The estimate is then less noisy; and where a softmax couples
+the columns, raw outputs would grow without limit otherwise, for the first sum gains by them and the
 logarithm of a sum that they seldom are in hardly loses. Squared errors need neither: see `gram.py`.
 """
 
@@ -30,6 +31,8 @@ from skae._kernels.last_layer import Decoded, How, LastLayer
 def csr_loss(x: Csr, decoded: Decoded, how: How) -> Tensor:
     """Return minus the weighted sum of the log-likelihoods of rows, a scalar, in nats."""
     hidden, layer, likelihood, free, _ = decoded
+    if not torch.is_grad_enabled():  # the gradients are most of the work
+        return -(csr_log_likelihood(x, decoded) @ how.row_weight)
     if likelihood.squared_error:
         return gaussian_loss(x, hidden, layer, likelihood, free, how.row_weight, how.even)
     return _Loss.apply(hidden, layer.weight, layer.bias, x, decoded, how, *free.values())

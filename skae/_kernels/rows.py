@@ -6,6 +6,26 @@ import torch
 from torch import Tensor
 
 
+class ColumnSquares(torch.autograd.Function):
+    """An estimate of the squared norm of each column of a weight, from some of its rows.
+
+    Row j counts ``row_weight[j]`` times. The gradient has these rows alone.
+    """
+
+    @staticmethod
+    def forward(ctx, weight, rows, row_weight, sparse):
+        part = weight[rows]
+        ctx.save_for_backward(rows, part, row_weight)
+        ctx.n_rows, ctx.sparse = len(weight), sparse
+        return row_weight @ part.square()
+
+    @staticmethod
+    def backward(ctx, upstream):
+        rows, part, row_weight = ctx.saved_tensors
+        values = 2.0 * upstream * part * row_weight[:, None]
+        return row_gradient(rows, values, ctx.n_rows, ctx.sparse), None, None, None
+
+
 def row_gradient(rows: Tensor, values: Tensor, n_rows: int, sparse: bool) -> Tensor:
     """Return a gradient of ``n_rows`` rows from some of them, each named once.
 

@@ -230,11 +230,14 @@ class BatchIterator:
 
 
 def split_rows(
-    index: np.ndarray, weight: np.ndarray | None, fraction: float, seed: int
+    index: np.ndarray, weight: np.ndarray | None, fraction: float, seed: int, most: int
 ) -> tuple[WeightedIndex, WeightedIndex]:
-    """Return (index, weight) of the training part and of a seeded, shuffled hold-out."""
+    """Return (index, weight) of the training part and of a seeded, shuffled hold-out.
+
+    No more than ``most`` rows are held out.
+    """
     order = np.random.default_rng(seed).permutation(len(index))
-    n_held_out = min(max(1, round(fraction * len(index))), len(index) - 1)
+    n_held_out = min(max(1, round(fraction * len(index))), len(index) - 1, most)
     parts = (np.sort(order[n_held_out:]), np.sort(order[:n_held_out]))
     train, held_out = ((index[p], None if weight is None else weight[p]) for p in parts)
     return train, held_out

@@ -15,7 +15,7 @@ from skae._neighbours import Comparison, Neighbourhood, Neighbours
 from skae._training.duplicates import merge_duplicates
 from skae._training.scaling import Scaling, fit_scaling, summarise_columns
 
-_CELLS_PER_BLOCK = 2**20
+_CELLS_PER_BLOCK, _FEWEST_ROWS = 2**20, 32
 # Columns that a sparse row does not use are left out of its shares below this part of its score.
 _SMALLEST_SHARE = 1e-3
 # A deviation is measured against its median, but never against less than this a column, and the
@@ -230,6 +230,7 @@ def _columns(part: _Part, n_features: int) -> np.ndarray:
 
 def _blocks(X) -> Iterator[slice]:
     """Yield slices of rows that may be made dense."""
-    step = max(1, _CELLS_PER_BLOCK // X.shape[1])
+    # The network works on no fewer rows than this at once; it would fill them up.
+    step = max(_FEWEST_ROWS, _CELLS_PER_BLOCK // X.shape[1] // _FEWEST_ROWS * _FEWEST_ROWS)
     for start in range(0, X.shape[0], step):
         yield slice(start, start + step)

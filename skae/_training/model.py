@@ -14,9 +14,9 @@ from skae._random import derive_seed, torch_generator
 from skae._training.batches import to_csr, to_tensor
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
-from skae._training.plan import Plan
+from skae._training.plan import Plan, choose_plan
 from skae._training.scaling import Scaling, fit_scaling, summarise_columns
-from skae._training.trainer import make_net
+from skae._training.trainer import choose_device, make_net
 from skae.likelihoods import Likelihood
 
 _ROWS_FOR_LENGTH = 10_000
@@ -186,7 +186,9 @@ def build_model(
     weight: np.ndarray | None,
     likelihood: Likelihood,
     input_scaling,
-    plan: Plan,
+    sparse_method: str,
+    *,
+    device: str,
     **net,
 ) -> Model:
     """Return a model with its first weights, its scaling fixed by the rows ``index`` of X.
@@ -198,6 +200,7 @@ def build_model(
     if input_scaling == "auto":
         input_scaling = likelihood.default_scaling(sparse)
     columns = summarise_columns(X, index, weight)
+    plan = choose_plan(sparse_method, X, likelihood, columns, choose_device(device))
     scaling = fit_scaling(input_scaling, columns, sparse)
     of_rows, of_encoder = (scaling, None) if likelihood.location_scale else (None, scaling)
     if of_rows is not None:
@@ -216,6 +219,7 @@ def build_model(
         encoder_scaling=of_encoder,
         **(_for_given_totals(X, index, scaling) if likelihood.given_total else {}),
         csr=plan.csr,
+        device=device,
         **net,
     )
     return Model(made, of_rows, sparse, plan)

@@ -10,16 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skae._kernels.columns import Columns
 from skae._kernels.csr import Csr
 from skae._kernels.input import InputLayer
 from skae._kernels.last_layer import Decoded, How
 from skae._kernels.output import csr_log_likelihood, csr_loss
+from skae._kernels.rows import ColumnSquares
 from skae._random import derive_seed
 from skae._training.batches import Batch
 from skae._training.bottlenecks import Bottleneck, Terms
 from skae._training.scaling import ColumnSummary, Scaling
 from skae.likelihoods import Likelihood
-from skae.networks import Layout, Network, decoder_gains, last_gain, linear_layers
+from skae.networks import Layout, Network, decoder_gains, linear_layers
 from skae.noise import Entries, Noise
 
 
@@ -140,22 +142,21 @@ class AutoencoderModule(nn.Module):
             start = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
             self._start_at(start)
         self.encoder_units = Units(encoder_scaling, row_length)
-        self.takes_csr = csr and _begins_and_ends_linear(self.encoder, self.decoder)
+        self.takes_csr = (
+            csr
+            and _begins_and_ends_linear(self.encoder, self.decoder)
+            # A noise of the user's may know dense rows alone.
+            and (noise is None or type(noise).corrupt_entries is not Noise.corrupt_entries)
+        )
         self.row_gradients, self.largest_total = row_gradients, largest_total
         if self.takes_csr:
             self.encoder[0] = InputLayer.from_linear(self.encoder[0], row_gradients)
-        self.last_gain: Tensor | None = None
-
-    def begin_epoch(self) -> None:
-        """Note what is worked out once in an epoch, for it costs a look at every weight."""
-        if self.takes_csr:
-            self.last_gain = last_gain(self.decoder).detach()
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Output:
         """Return the reconstruction term and the terms of the bottleneck."""
         x, row_weight, columns = batch
         h = self._encode(self._corrupted(x, generator))
-        code, terms = self.bottleneck(h, row_weight, self._gains, generator)
+        code, terms = self.bottleneck(h, row_weight, partial(self._gains, columns), generator)
         row_weight = self._share_of_rows(x, row_weight)
         even = self.bottleneck.even_errors
         if isinstance(x, Csr):
@@ -216,8 +217,16 @@ class AutoencoderModule(nn.Module):
         entries = Entries(x.rows, x.indices.long(), x.values, x.shape)
         return Csr.from_entries(*self.noise.corrupt_entries(entries, self.noise_level, generator))
 
-    def _gains(self) -> Tensor | float:
-        return decoder_gains(self.decoder, self.bottleneck.n_components, self.last_gain)
+    def _gains(self, columns: Columns | None) -> Tensor | float:
+        squares = None
+        if columns is not None:  # they stand for all here, too
+            n_outputs = self.observation.likelihood.n_outputs
+            weight = self.decoder[-1].weight
+            first = torch.arange(n_outputs, device=weight.device) * (len(weight) // n_outputs)
+            rows = (first[:, None] + columns.column).flatten()
+            row_weight = columns.weight.repeat(n_outputs)
+            squares = ColumnSquares.apply(weight, rows, row_weight, self.row_gradients)
+        return decoder_gains(self.decoder, self.bottleneck.n_components, squares)
 
     def _encode(self, x: Tensor | Csr) -> Tensor:
         return self.encoder(self.encoder_units(x))
@@ -287,7 +296,12 @@ def _begins_and_ends_linear(encoder: nn.Module, decoder: nn.Module) -> bool:
     if type(encoder) is not nn.Sequential or type(decoder) is not nn.Sequential:
         return False
     first, last = encoder[0], decoder[-1]
-    return type(first) is nn.Linear and type(last) is nn.Linear and last.bias is not None
+    return _is_plain(first) and _is_plain(last) and last.bias is not None
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
+    return type(layer) is nn.Linear and not any(hooks)
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -58,7 +58,6 @@ class AutoencoderNet(NeuralNet):
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Seed this epoch; the noise of the validation loss is the same in all."""
         super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
-        self.module_.begin_epoch()
         self._train_generator = torch_generator(
             self.seed, _TRAIN, len(self.history), device=self.device
         )

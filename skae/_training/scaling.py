@@ -146,9 +146,6 @@ def _sparse_sums(X, weight: np.ndarray, mean: np.ndarray) -> tuple:
         weight.sum() - np.bincount(X.indices, entry_weight, len(mean)),
         0.0,
     )
-    # Where a column has no zeros, what rounding leaves of their weight must not meet the power of
-    # a mean that is far from zero.
-    zero_weight[np.bincount(X.indices, minlength=len(mean)) == X.shape[0]] = 0.0
     return tuple(
         np.bincount(X.indices, entry_weight * of_entry, len(mean)) + zero_weight * of_zero
         for of_entry, of_zero in ((square, mean**2), (np.square(square), mean**4))

@@ -13,7 +13,7 @@ from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
 from skae._random import derive_seed, global_torch_seed
-from skae._training.batches import WeightedIndex, make_rows, split_rows
+from skae._training.batches import make_rows, split_rows
 from skae._training.callbacks import Course, FiniteGuard, FitProgress
 from skae._training.module import AutoencoderModule
 from skae._training.net import AutoencoderNet
@@ -32,7 +32,7 @@ _AUTO_STEPS, _AUTO_EPOCHS, _LEAST_STEPS = 20_000, (10, 200), 500
 _SPARSE_STEPS, _SPARSE_EPOCHS = 5_000, (10, 60)
 _AUTO_BATCH_SIZE = 128
 
-# Rows that early stopping looks at: all that were held out, but for very wide tables.
+# Cells and rows that early stopping holds out at most; the rows are fewer in very wide tables only.
 _MOST_CELLS_HELD_OUT, _FEWEST_HELD_OUT = 2**28, 256
 
 _HOLD_OUT, _MODULES_OF_USERS = 4, 5  # purposes of random streams of a net
@@ -149,8 +149,9 @@ def train(
     fraction = stopping.validation_fraction
     if fraction is not None:
         seed = derive_seed(net.seed, _HOLD_OUT)
-        part, held_out = split_rows(index, weight, fraction, seed)
-        held_out = _few_enough(*held_out, X.shape[1])
+        # So few that their exact loss is no great part of an epoch.
+        most = max(_FEWEST_HELD_OUT, _MOST_CELLS_HELD_OUT // X.shape[1])
+        part, held_out = split_rows(index, weight, fraction, seed, most)
         rows = make_rows(X, *held_out, scaling, net.device, net.module_.takes_csr)
         net.train_split = predefined_split(rows)
         index, weight = part
@@ -182,12 +183,6 @@ def train(
     ):
         net.partial_fit(rows)
     return course.converged_at is not None or course.epoch < n_epochs
-
-
-def _few_enough(index: np.ndarray, weight: np.ndarray | None, n_features: int) -> WeightedIndex:
-    """Return so many of the rows held out that their exact loss is no great part of an epoch."""
-    n_kept = max(_FEWEST_HELD_OUT, _MOST_CELLS_HELD_OUT // n_features)
-    return index[:n_kept], None if weight is None else weight[:n_kept]
 
 
 @contextlib.contextmanager

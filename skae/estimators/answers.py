@@ -148,19 +148,23 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         return float(self.score_samples(X).mean())
 
-    def _validate_rows(self, X, reset: bool = False):
-        if not reset:
-            check_is_fitted(self)
+    def _validate_rows(self, X):
+        check_is_fitted(self)
+        X = self._validate_format(X, reset=False)
+        self._check_support(X)
+        return X
+
+    def _validate_format(self, X, reset: bool):
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset)
         if sp.issparse(X) and not X.has_canonical_format:
             X = X.copy()
             X.sum_duplicates()
-        if reset:
-            self.likelihood_ = self._choose_likelihood(X)
+        return X
+
+    def _check_support(self, X) -> None:
         likelihood = self.likelihood_
         names = getattr(self, "feature_names_in_", None)
         check_support(X, likelihood.inside, type(likelihood).__name__, likelihood.support, names)
-        return X
 
     def _choose_likelihood(self, X) -> Likelihood:
         auto = isinstance(self.likelihood, str) and self.likelihood == "auto"

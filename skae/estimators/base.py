@@ -20,7 +20,6 @@ from skae._random import draw_seed
 from skae._training.bottlenecks import Bottleneck
 from skae._training.duplicates import merge_duplicates, representatives
 from skae._training.model import build_model
-from skae._training.plan import choose_plan
 from skae._training.trainer import Stopping, choose_n_epochs, train
 from skae._validation import resolve
 from skae.estimators.answers import AnswersMixin, SampledCodesMixin
@@ -149,7 +148,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
             weight,
             likelihood=self.likelihood_,
             input_scaling=self.input_scaling,
-            plan=choose_plan(self.sparse_method, X, self.likelihood_),
+            sparse_method=self.sparse_method,
             network=resolve(self.network, NETWORKS),
             make_bottleneck=self._make_bottleneck(),
             layout=self._layout(),
@@ -239,12 +238,18 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         self._after_fit(rows)
 
     def _validate_training_rows(self, X, sample_weight, reset: bool):
-        X = self._validate_rows(X, reset)
-        if sample_weight is None:
-            return X, None
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
+        X = self._validate_format(X, reset)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+            if not weight.any():
+                raise ValueError("Sample weights must contain at least one non-zero number.")
+        if reset:
+            rows = X if weight is None or weight.all() else X[np.flatnonzero(weight)]
+            self.likelihood_ = self._choose_likelihood(rows)
+        self._check_support(X)
         return X, weight
 
     @property

@@ -73,7 +73,7 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         Scores are exact whichever it is.
     alpha : float or "auto", default="auto"
         Decay of the weight matrices a step, times the learning rate (decoupled, as in AdamW); at
-        least 0. "auto" is 1e-4, and 1 for likelihoods of counts, where many columns are rare and
+        least 0. "auto" is 1e-4, and 0.3 for likelihoods of counts, where many columns are rare and
         learned by heart without it. Where a batch of sparse rows uses few of the columns, it acts
         on the weights of those alone.
     batch_size : int or "auto", default="auto"

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import scipy.sparse as sp
 
-_CELLS_PER_CHUNK = 2**20
+from skae._validation import value_chunks
 
 #: Share of zeros from which a table of non-negative numbers is taken to have them for a reason.
 ZERO_SHARE = 0.2
 
 # Whole numbers from here on are not told apart when values are counted.
 _N_LEVELS = 1024
-
-
-class _Values(NamedTuple):
-    """What a block of cells holds."""
-
-    n_cells: int
-    smallest: float
-    whole: bool
-    levels: np.ndarray  # how often 0, 1, 2, ... occur; shape (_N_LEVELS,); whole numbers only
 
 
 def choose_likelihood(X) -> str:
@@ -54,29 +42,24 @@ def choose_likelihood(X) -> str:
     >>> choose_likelihood(np.array([[0.0, 3.0, 0.0], [1.0, 0.0, 1.0]]))
     'negative_binomial'
     """
-    rows = max(1, _CELLS_PER_CHUNK // max(1, X.shape[1]))
-    blocks = [_values_of(X[start : start + rows]) for start in range(0, X.shape[0], rows)]
-    n_cells = sum(block.n_cells for block in blocks)
-    levels = sum((block.levels for block in blocks), np.zeros(_N_LEVELS, dtype=np.int64))
-    # Not ">= 0" of the smallest of all: a value that is not a number must fail it.
-    if not all(block.smallest >= 0 for block in blocks):
-        return "gaussian"
-    whole = all(block.whole for block in blocks)
+    n_cells, n_seen, whole = X.shape[0] * X.shape[1], 0, True
+    levels = np.zeros(_N_LEVELS, dtype=np.int64)  # how often 0, 1, 2, ... occur
+    for values, _ in value_chunks(X):
+        if not (np.isfinite(values) & (values >= 0)).all():
+            return "gaussian"
+        whole_values = values[values == np.floor(values)]
+        small = whole_values[whole_values < _N_LEVELS].astype(np.int64)
+        levels += np.bincount(small, minlength=_N_LEVELS)
+        whole &= whole_values.size == values.size
+        n_seen += values.size
+    levels[0] += n_cells - n_seen  # what a sparse table does not store
+    return _name_for(levels, n_cells, whole)
+
+
+def _name_for(levels: np.ndarray, n_cells: int, whole: bool) -> str:
+    """Return the name for values >= 0, told how often each small whole number occurs."""
     if whole and levels[:2].sum() == n_cells:
         return "bernoulli"
     if whole and levels[2:].max() < levels[:2].min():
         return "negative_binomial"
     return "zero_inflated_lognormal" if levels[0] >= ZERO_SHARE * n_cells else "gaussian"
-
-
-def _values_of(block) -> _Values:
-    """Return what a dense or CSR block holds; its smallest value is NaN where one is not finite."""
-    n_cells = block.shape[0] * block.shape[1]
-    values = block.data if sp.issparse(block) else np.ravel(block)
-    n_not_stored = n_cells - len(values)
-    smallest = float(values.min(initial=np.inf)) if np.isfinite(values).all() else np.nan
-    whole_values = values[values == np.floor(values)]
-    levels = whole_values[(whole_values >= 0) & (whole_values < _N_LEVELS)].astype(np.int64)
-    counts = np.bincount(levels, minlength=_N_LEVELS)
-    counts[0] += n_not_stored
-    return _Values(n_cells, smallest, len(whole_values) == len(values), counts)

@@ -79,7 +79,7 @@ class _Counts(Likelihood):
     sample_dtype = np.int64
     given_total = True
     has_zeros = True
-    decay = 1.0
+    decay = 0.3
 
     def inside(self, values: np.ndarray) -> np.ndarray:
         """Return which values are whole numbers and not below zero."""
@@ -208,9 +208,10 @@ class NegativeBinomial(_Counts):
         """Draw a mean from the gamma distribution of each entry, and a Poisson count for it."""
         mean = _mean(raw, total).detach()
         theta = self.theta(log_theta).detach().expand_as(mean)
-        # The public distributions of torch take no generator; this is what they call.
-        gamma = torch._standard_gamma(theta.contiguous(), generator=generator)
-        return torch.poisson(mean * gamma / theta, generator=generator)
+        # The gamma distribution of torch takes no generator; numpy's does.
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        gamma = np.random.default_rng(seed).standard_gamma(theta.cpu().double().numpy())
+        return torch.poisson(mean * torch.from_numpy(gamma).to(mean) / theta, generator=generator)
 
 
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
@@ -261,15 +262,25 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         """Return log(pi + (1 - pi) NB(0))."""
         log_share, gate = raw.chunk(2, dim=1)
         zero = super().log_prob_zero(log_share, total=total, log_theta=log_theta)
-        return torch.logaddexp(gate, zero) - F.softplus(gate)
+        # Minus the probability of a count; the logarithm of one less that loses all of it in single
+        # precision where it is small, as in every rare column.
+        lost = torch.sigmoid(-gate) * torch.expm1(zero)
+        direct = torch.logaddexp(gate, zero) - F.softplus(gate)
+        return torch.where(lost > -0.5, torch.log1p(lost.clamp_min(-0.5)), direct)
+
+    def prob_nonzero(self, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
+        """Return (1 - pi) (1 - NB(0))."""
+        log_share, gate = raw.chunk(2, dim=1)
+        zero = super().log_prob_zero(log_share, total=total, log_theta=log_theta)
+        return -torch.sigmoid(-gate) * torch.expm1(zero)
 
     def log_prob_entry(self, x: Tensor, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
         """Return log((1 - pi) NB(x)) less the log-probability of a zero; nothing for a zero."""
         log_share, gate = raw.chunk(2, dim=1)
         given = {"total": total, "log_theta": log_theta}
-        zero = super().log_prob_zero(log_share, **given)
-        # The softplus of the gate, in both, goes out.
-        entry = zero + super().log_prob_entry(x, log_share, **given) - torch.logaddexp(gate, zero)
+        behind = super().log_prob_zero(log_share, **given)
+        behind = behind + super().log_prob_entry(x, log_share, **given)
+        entry = behind - F.softplus(gate) - self.log_prob_zero(raw, **given)
         return torch.where(x > 0, entry, torch.zeros_like(entry))
 
     def mean(self, raw: Tensor, *, total: Tensor, **parameters: Tensor) -> Tensor:
