@@ -7,15 +7,15 @@ law. For each width the sides run the same network in one process, in turns:
   (--method forces one);
 - usual: what one writes by hand: the batch made dense by ``toarray``, ``nn.Linear``, fused AdamW
   (up to the width --most-dense). At large widths it spends much of its time on fresh pages; start
-  the process with MALLOC_MMAP_THRESHOLD_=2000000000 MALLOC_TRIM_THRESHOLD_=2000000000 to have it
+  the process with MALLOC_MMAP_THRESHOLD_=2000000000 and the same MALLOC_TRIM_THRESHOLD_ to have it
   without that.
 
 Prints the median time of a step, rows per second, and ratios: to the usual step in the same round,
 and to skae's step at the width --reference.
 
 With --optimizer it times Adam alone over all rows of a weight and over some of them: the threshold
-in ``skae/_kernels/optimizer.py``. With --memory it fits one large table, transforms and scores it, and
-prints seconds and peak memory over that before each call (Linux).
+in ``skae/_kernels/optimizer.py``. With --memory it fits one large table, transforms and scores it,
+and prints seconds and peak memory over that before each call (Linux).
 
 Run: python benchmarks/sparse_scaling.py [--widths 2000 20000 50000 200000 1000000]
      python benchmarks/sparse_scaling.py --optimizer

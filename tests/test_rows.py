@@ -171,14 +171,20 @@ def test_rows_in_different_chunks_are_merged(monkeypatch):
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.99])
 def test_hold_out_is_disjoint_and_complete_and_of_its_size(n_rows, fraction):
     index = 7 + 3 * np.arange(n_rows)
-    (train, _), (held_out, _) = split_rows(index, None, fraction, seed=0)
+    (train, _), (held_out, _) = split_rows(index, None, fraction, seed=0, most=10**6)
     assert sorted([*train, *held_out]) == index.tolist()
     assert len(held_out) == np.clip(round(fraction * n_rows), 1, n_rows - 1)
 
 
+def test_no_more_rows_are_held_out_than_are_looked_at():
+    index = np.arange(100)
+    (train, _), (held_out, _) = split_rows(index, None, 0.3, seed=0, most=7)
+    assert (len(train), len(held_out)) == (93, 7)
+
+
 def test_hold_out_is_that_of_the_seed_and_is_shuffled():
     index = np.arange(100)
-    first, again, other = (split_rows(index, None, 0.2, seed)[1][0] for seed in (0, 0, 1))
+    first, again, other = (split_rows(index, None, 0.2, seed, 10**6)[1][0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert set(first) != set(other)
     assert np.ptp(first) > 50
@@ -186,7 +192,7 @@ def test_hold_out_is_that_of_the_seed_and_is_shuffled():
 
 def test_weights_stay_with_their_rows():
     index = np.arange(50)
-    for rows, weight in split_rows(index, 10.0 * index, 0.3, seed=0):
+    for rows, weight in split_rows(index, 10.0 * index, 0.3, seed=0, most=10**6):
         np.testing.assert_array_equal(weight, 10.0 * rows)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit, log_softmax, softmax
 
+from skae import _validation
 from skae.likelihoods import (
     LIKELIHOODS,
     Multinomial,
@@ -21,7 +22,6 @@ from skae.likelihoods import (
     Poisson,
     ZeroInflatedLogNormal,
     ZeroInflatedNegativeBinomial,
-    choice,
     choose_likelihood,
 )
 from tests.helpers import counts, generator, normal, one_hot
@@ -368,7 +368,7 @@ TABLES = {
 @pytest.mark.parametrize("cells", [30, 2**20])
 @pytest.mark.parametrize(("X", "expected"), TABLES.values(), ids=TABLES)
 def test_likelihood_is_chosen_by_the_values(X, expected, as_format, cells, monkeypatch):
-    monkeypatch.setattr(choice, "_CELLS_PER_CHUNK", cells)
+    monkeypatch.setattr(_validation, "_CELLS_PER_CHUNK", cells)
     assert choose_likelihood(as_format(X.astype(np.float32))) == expected
     assert choose_likelihood(as_format(X.astype(np.float64))) == expected
 

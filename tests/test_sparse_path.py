@@ -17,8 +17,8 @@ from skae import (
 )
 from skae._kernels.input import InputLayer
 from skae._training import plan
-from skae._training.module import AutoencoderModule
 from skae._training.plan import Plan, choose_plan
+from skae._training.scaling import summarise_columns
 from skae.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
 from skae.networks import CustomNetwork
 from tests.helpers import ESTIMATORS, QUICK, counts, weights_of
@@ -70,15 +70,9 @@ def both_ways(Estimator, rows=X, **more):
 # Dense and exact.
 
 
-@pytest.fixture
-def gains_of_each_step(monkeypatch):
-    """Let the norm of the last layer be looked at in each step, as for dense batches."""
-    monkeypatch.setattr(AutoencoderModule, "begin_epoch", lambda self: None)
-
-
 @every_estimator
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-def test_exact_is_dense(Estimator, likelihood, gains_of_each_step):
+def test_exact_is_dense(Estimator, likelihood):
     assert_alike(*both_ways(Estimator, likelihood=likelihood))
 
 
@@ -110,18 +104,6 @@ def test_exact_is_dense_for_counts_that_the_encoder_sees_by_their_logarithm():
     for input_scaling in ("log1p", "auto", None):
         more = {"likelihood": "negative_binomial", "input_scaling": input_scaling}
         assert_alike(*both_ways(AutoencoderTransformer, rows, **more), rows)
-
-
-@every_estimator
-def test_last_layer_is_looked_at_once_in_an_epoch(Estimator, monkeypatch):
-    seen = []
-    original = AutoencoderModule.begin_epoch
-    monkeypatch.setattr(
-        AutoencoderModule, "begin_epoch", lambda self: (original(self), seen.append(self.last_gain))
-    )
-    fit(Estimator, "exact")
-    assert len(seen) == 2
-    assert not torch.equal(*seen)
 
 
 def test_dense_rows_and_csr_rows_serve_one_model():
@@ -259,6 +241,11 @@ def table(n_features, share=0.01, n_rows=100):
     return sp.csr_array((np.ones(n_stored), places), shape=(n_rows, n_features))
 
 
+def plan_of(method, rows, likelihood, device="cpu"):
+    columns = summarise_columns(rows, np.arange(rows.shape[0]), None)
+    return choose_plan(method, rows, likelihood, columns, device)
+
+
 @pytest.mark.parametrize(
     ("n_features", "share", "likelihood", "expected"),
     [
@@ -275,21 +262,22 @@ def table(n_features, share=0.01, n_rows=100):
 )
 def test_way_is_chosen_by_columns_density_and_likelihood(n_features, share, likelihood, expected):
     rows = table(n_features, share)
-    assert choose_plan("auto", rows, likelihood).method == expected
-    assert choose_plan("auto", rows.toarray()[:2], likelihood) == Plan("dense")
+    assert plan_of("auto", rows, likelihood).method == expected
+    assert plan_of("auto", rows.toarray()[:2], likelihood) == Plan("dense")
+    assert plan_of("auto", rows, likelihood, device="mps") == Plan("dense")
 
 
 @pytest.mark.parametrize("method", ["dense", "exact"])
 def test_way_that_is_asked_for_is_taken(method):
     for n_features in (10, 6000):
-        assert choose_plan(method, table(n_features, 0.1), Bernoulli()) == Plan(method)
+        assert plan_of(method, table(n_features, 0.1), Bernoulli()) == Plan(method)
     assert Plan(method).csr == (method != "dense")
 
 
 @pytest.mark.parametrize("n_features", [5001, 500_000])
 def test_as_many_columns_are_drawn_however_many_there_are(n_features):
     rows = table(n_features, 1e-4)
-    assert choose_plan("auto", rows, Bernoulli()) == Plan("sampled", (1024, 1024))
+    assert plan_of("auto", rows, Bernoulli()) == Plan("sampled", (1024, 1024))
 
 
 @pytest.mark.parametrize(("n_features", "expected"), [(40, "dense"), (600, "exact")])
