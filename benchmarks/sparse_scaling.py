@@ -39,7 +39,7 @@ from skae import AutoencoderTransformer
 from skae._kernels import optimizer as skae_optimizer
 from skae._kernels.optimizer import RowAdamW
 
-N_COMPONENTS, STEPS_PER_EPOCH = 32, 100
+N_COMPONENTS, STEPS_PER_EPOCH = 32, 200
 
 
 def zipf_rows(n_rows, n_features, n_stored, seed=0):
