@@ -167,10 +167,11 @@ class AutoencoderModule(nn.Module):
 
     def _share_of_rows(self, x: Tensor | Csr, row_weight: Tensor | None) -> Tensor:
         """Return how much each row counts in the mean over a batch."""
-        share = x.values if isinstance(x, Csr) else x
-        share = share.new_full((len(x),), 1.0 / len(x))
-        if row_weight is not None:
-            share = share * row_weight
+        if row_weight is None:
+            like = x.values if isinstance(x, Csr) else x
+            share = like.new_full((len(x),), 1.0 / len(x))
+        else:
+            share = row_weight / len(x)
         if self.largest_total is None or not self.training:
             return share
         total = x.totals() if isinstance(x, Csr) else x.sum(dim=1, keepdim=True)
@@ -270,22 +271,26 @@ class Units(nn.Module):
         """Return rows in the units of the encoder; CSR rows are never shifted."""
         if isinstance(x, Csr):
             values = self._scaled(x.values, x.indices)
-            return x.with_values(self._of_length(values, x.row_sums(values.square())[x.rows]))
+            if self.length is not None:
+                values = values * _factor(self.length, x.row_sums(values.square()))[x.rows]
+            return x.with_values(values)
         rows = self._scaled(x, slice(None))
         if self.shift is not None:
             rows = rows - self.shift
-        return self._of_length(rows, rows.square().sum(dim=1, keepdim=True))
+        if self.length is None:
+            return rows
+        return rows * _factor(self.length, rows.square().sum(dim=1, keepdim=True))
 
     def _scaled(self, values: Tensor, columns: Tensor | slice) -> Tensor:
         # Noise can take a count below zero, where there is no logarithm.
         values = values.clamp_min(0.0).log1p() if self.logarithm else values
         return values if self.scale is None else values / self.scale[columns]
 
-    def _of_length(self, values: Tensor, squared_length: Tensor) -> Tensor:
-        if self.length is None:
-            return values
-        smallest = torch.finfo(values.dtype).tiny
-        return values * (self.length * squared_length.clamp_min(smallest).rsqrt())
+
+def _factor(length: float, squared_length: Tensor) -> Tensor:
+    """Return what brings rows to a length; rows of zeros stay zeros."""
+    smallest = torch.finfo(squared_length.dtype).tiny
+    return length * squared_length.clamp_min(smallest).rsqrt()
 
 
 def _begins_and_ends_linear(encoder: nn.Module, decoder: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 from skae._kernels.optimizer import RowAdamW
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": RowAdamW,
+    "adam": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
 
@@ -20,7 +20,7 @@ _FREE_PARAMETER_RATE = 10.0
 
 def takes_row_gradients(optimizer: str | Callable) -> bool:
     """Return whether an optimiser takes gradients of some rows of a parameter."""
-    return isinstance(optimizer, str) and OPTIMIZERS[optimizer] is RowAdamW
+    return optimizer == "adam"
 
 
 def make_optimizer(
@@ -46,5 +46,7 @@ def make_optimizer(
     groups = [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
     if isinstance(optimizer, str):
         extra = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
-        return OPTIMIZERS[optimizer](groups, fused=True, **extra)
+        rows = takes_row_gradients(optimizer) and getattr(module, "takes_csr", False)
+        kind: Callable[..., torch.optim.Optimizer] = RowAdamW if rows else OPTIMIZERS[optimizer]
+        return kind(groups, fused=True, **extra)
     return optimizer(groups)
