@@ -81,12 +81,10 @@ class Model:
 
         def mean(code, total):
             result = module.mean(code, total)
+            if not sparse:
+                return result
             # Zeros of X are no zeros while columns are centred; NaN is what is not kept until then.
-            return (
-                torch.where(self._kept(code, total, result), result, torch.nan)
-                if sparse
-                else result
-            )
+            return torch.where(self._kept(code, total, result), result, torch.nan)
 
         blocks = (self._undo(block) for block in self._decoded(mean, codes, totals))
         if sparse:

@@ -16,8 +16,8 @@ METHODS = ("dense", "exact", "sampled")
 # `benchmarks/sparse_scaling.py` measures all three. Below this many columns a dense batch is made
 # in no time, and above this share of stored entries dense products are faster than sparse ones.
 _FEWEST_COLUMNS, _LARGEST_DENSITY = 500, 0.5
-# Up to this many columns the loss of all of them costs little more than that of a sample, and
-# learns more in a step.
+# Up to this many columns the loss of all of them costs little more than that of a sample, which
+# learns as much in a step and no more (`benchmarks/sparse_quality.py speed`).
 _MOST_EXACT = 5_000
 # A column whose mean is more standard deviations than this from zero loses digits in single
 # precision where squared errors are put together from sums of squares (0.01 nats at this ratio).

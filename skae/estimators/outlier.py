@@ -192,6 +192,8 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         self._fit_network(X, train, len(rows), seed)
         if self._combined:
             self._deviations.add_network(self.estimator_.reconstruct)
+        else:  # no more than what training rows were chosen by
+            self.__dict__.pop("_deviations", None)
         self.calibration_scores_ = np.sort(self._scores(X[held_out]))
         self.offset_ = self._choose_offset(X, seed)
         return self
