@@ -1,12 +1,12 @@
 """Autoencoders that behave like scikit-learn transformers."""
 
 from skae.estimators import (
-    AutoencoderOutlierDetector,
     AutoencoderTransformer,
     DenoisingAETransformer,
     SparseAutoencoderTransformer,
     VAETransformer,
 )
+from skae.outliers import AutoencoderOutlierDetector
 
 __all__ = [
     "AutoencoderOutlierDetector",

@@ -2,7 +2,7 @@
 
 The rules are the tables below; the package is read, never imported. Layers, from the top:
 
-    estimators -> _training -> vocabulary, _kernels -> _validation, _random -> exceptions
+    outliers -> estimators -> _training -> vocabulary, _kernels -> ground floor -> exceptions
 
 The companions (metrics, plotting, datasets) stand beside the estimators and do not see them.
 """
@@ -24,21 +24,23 @@ COMPANIONS = ("metrics", "plotting", "datasets")
 LAYER = {
     "__init__": "front",
     "estimators": "estimators",
+    "outliers": "outliers",
     "_training": "training",
     **dict.fromkeys(VOCABULARY, "vocabulary"),
     "_kernels": "kernels",
     **dict.fromkeys(COMPANIONS, "companions"),
     "_validation": "ground",
     "_random": "ground",
-    "_neighbours": "ground",
-    "_conformal": "ground",
+    "_scaling": "ground",
+    "_duplicates": "ground",
     "exceptions": "exceptions",
 }
 
 # What the files of a layer may import from skae. A vocabulary file imports no other one, but where
 # a vocabulary is a folder, its files import each other.
 MAY_IMPORT = {
-    "front": {"estimators"},
+    "front": {"estimators", "outliers"},
+    "outliers": {"outliers", "estimators", "ground", "exceptions"},
     "estimators": {"estimators", "training", "vocabulary", "kernels", "ground", "exceptions"},
     "training": {"training", "vocabulary", "kernels", "ground", "exceptions"},
     "vocabulary": {"ground", "exceptions"},
@@ -52,11 +54,10 @@ MAY_IMPORT = {
 TRANSFORMERS = {"autoencoder", "sparse", "denoising", "variational"}
 TRANSFORMER_SIBLINGS = {"base"}
 SIBLINGS = {
-    "__init__": {"base", "outlier", *TRANSFORMERS},
+    "__init__": {"base", *TRANSFORMERS},
     "base": {"answers", "parameters"},
     "answers": set(),
     "parameters": set(),
-    "outlier": {"base", *TRANSFORMERS},
 }
 
 # Other packages that one layer only may import.
@@ -150,7 +151,7 @@ def _fault(path: str, one: Import) -> str | None:
         return _inside_fault(path, one.target)
     layer = layer_of_file(path)
     if layer == "front" and package != "__future__":
-        return "the front file imports from skae.estimators only"
+        return "the front file imports from the package only"
     if ONLY_IN_LAYER.get(package, layer) != layer:
         return f"only the layer {ONLY_IN_LAYER[package]!r} imports {package}"
     if package in ONLY_IN_FUNCTIONS and not one.in_function:
@@ -303,7 +304,7 @@ SOUND = {
     "down": ("skae/estimators/sparse.py", "from skae.sparsity import SPARSITIES"),
     "down, relative": ("skae/_training/net.py", "from ..likelihoods import Gaussian"),
     "base": ("skae/estimators/sparse.py", "from skae.estimators.base import BaseAutoencoder"),
-    "meta-estimator": ("skae/estimators/outlier.py", "from .denoising import DenoisingAE"),
+    "meta-estimator": ("skae/outliers/detector.py", "from skae.estimators.denoising import Sth"),
     "folder": ("skae/estimators/__init__.py", "from .sparse import SparseAutoencoder"),
     "vocabulary folder": ("skae/likelihoods/__init__.py", "from .base import Likelihood"),
     "beside in a folder": ("skae/likelihoods/real.py", "import skae.likelihoods.base"),

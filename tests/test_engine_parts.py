@@ -9,13 +9,13 @@ import torch
 from skorch.history import History
 from torch import nn
 
+from skae._scaling import ColumnSummary, Scaling
 from skae._training.batches import Batch
 from skae._training.bottlenecks import Bottleneck, Term
 from skae._training.callbacks import Course, FiniteGuard, FitProgress, SoftThreshold
 from skae._training.module import AutoencoderModule, Observation, Output
 from skae._training.objective import Objective
 from skae._training.optimizers import OPTIMIZERS, make_optimizer
-from skae._training.scaling import ColumnSummary, Scaling
 from skae._training.threads import threads_for
 from skae._training.trainer import choose_batch_size, choose_device, choose_n_epochs
 from skae.exceptions import NonFiniteLossError, SkaeError

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import expit, gammaln
 
 from skae import _validation
-from skae._training.scaling import SCALINGS
+from skae._scaling import SCALINGS
 from skae._validation import check_support
 from skae.exceptions import SupportError
 from skae.likelihoods import (

@@ -14,9 +14,9 @@ from sklearn.svm import OneClassSVM
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
-from skae._conformal import benjamini_hochberg, conformal_p_values
-from skae._neighbours import Neighbourhood, Neighbours, _smallest
-from skae._training.deviations import Recipe, _choose_references
+from skae.outliers.conformal import benjamini_hochberg, conformal_p_values
+from skae.outliers.deviations import Recipe, _choose_references
+from skae.outliers.neighbours import Neighbourhood, Neighbours, _smallest
 from tests.helpers import global_generators_untouched, low_rank
 
 pytestmark = pytest.mark.filterwarnings("ignore:Maximum iterations")
@@ -368,8 +368,8 @@ def test_small_blocks_change_nothing(fitted, monkeypatch):
     detector, draw = fitted
     X = draw(100, seed=6)
     scores = detector.score_samples(X)
-    monkeypatch.setattr("skae._training.deviations._CELLS_PER_BLOCK", 70)
-    monkeypatch.setattr("skae._neighbours._CELLS_PER_BLOCK", 70)
+    monkeypatch.setattr("skae.outliers.deviations._CELLS_PER_BLOCK", 70)
+    monkeypatch.setattr("skae.outliers.neighbours._CELLS_PER_BLOCK", 70)
     assert np.array_equal(detector.score_samples(X), scores)
 
 

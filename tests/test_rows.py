@@ -18,11 +18,11 @@ from scipy import stats
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from torch import nn
 
+from skae._duplicates import merge_duplicates
+from skae._scaling import SCALINGS, Scaling, fit_scaling, summarise_columns
 from skae._training import batches, scaling
 from skae._training.batches import BatchIterator, DenseRows, make_rows, split_rows, to_tensor
-from skae._training.duplicates import merge_duplicates
 from skae._training.inference import map_rows
-from skae._training.scaling import SCALINGS, Scaling, fit_scaling, summarise_columns
 from skae.likelihoods import Gaussian
 from tests.helpers import normal
 
@@ -157,7 +157,7 @@ def test_a_value_in_another_column_is_another_row():
 
 
 def test_rows_in_different_chunks_are_merged(monkeypatch):
-    monkeypatch.setattr("skae._training.duplicates._CELLS_PER_CHUNK", 3)
+    monkeypatch.setattr("skae._duplicates._CELLS_PER_CHUNK", 3)
     X = np.tile(table(5), (4, 1))
     rows, weight = merge_duplicates(X, None)
     assert sorted(rows) == list(range(5))

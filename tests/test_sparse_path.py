@@ -16,9 +16,9 @@ from skae import (
     VAETransformer,
 )
 from skae._kernels.input import InputLayer
+from skae._scaling import summarise_columns
 from skae._training import plan
 from skae._training.plan import Plan, choose_plan
-from skae._training.scaling import summarise_columns
 from skae.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
 from skae.networks import CustomNetwork
 from tests.helpers import ESTIMATORS, QUICK, counts, weights_of

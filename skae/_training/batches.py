@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from skae._kernels.columns import Columns, ColumnSampler
 from skae._kernels.csr import Csr
 from skae._random import torch_generator
-from skae._training.scaling import Scaling
+from skae._scaling import Scaling
 
 _CELLS_PER_BLOCK = 2**22
 # CSR rows lie on a GPU whole where they take no more than this share of what is free there.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from skae._kernels.csr import Csr
+from skae._scaling import Scaling
 from skae._training.batches import to_csr, to_tensor
-from skae._training.scaling import Scaling
 from skae._training.threads import threads_for
 
 _CELLS_PER_BLOCK, _MOST_ROWS = 2**22, 4096

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from skae._random import derive_seed, torch_generator
+from skae._scaling import Scaling, fit_scaling, summarise_columns
 from skae._training.batches import to_csr, to_tensor
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
 from skae._training.plan import Plan, choose_plan
-from skae._training.scaling import Scaling, fit_scaling, summarise_columns
 from skae._training.trainer import choose_device, make_net
 from skae.likelihoods import Likelihood
 

@@ -17,9 +17,9 @@ from skae._kernels.last_layer import Decoded, How
 from skae._kernels.output import csr_log_likelihood, csr_loss
 from skae._kernels.rows import ColumnSquares
 from skae._random import derive_seed
+from skae._scaling import ColumnSummary, Scaling
 from skae._training.batches import Batch
 from skae._training.bottlenecks import Bottleneck, Terms
-from skae._training.scaling import ColumnSummary, Scaling
 from skae.likelihoods import Likelihood
 from skae.networks import Layout, Network, decoder_gains, linear_layers
 from skae.noise import Entries, Noise

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from skae._training.scaling import ColumnSummary
+from skae._scaling import ColumnSummary
 from skae.likelihoods import Likelihood
 
 #: Values of ``sparse_method`` besides "auto".

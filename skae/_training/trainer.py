@@ -13,6 +13,7 @@ from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
 from skae._random import derive_seed, global_torch_seed
+from skae._scaling import Scaling
 from skae._training.batches import make_rows, split_rows
 from skae._training.callbacks import Course, FiniteGuard, FitProgress
 from skae._training.module import AutoencoderModule
@@ -20,7 +21,6 @@ from skae._training.net import AutoencoderNet
 from skae._training.objective import Objective
 from skae._training.optimizers import takes_row_gradients
 from skae._training.plan import Plan
-from skae._training.scaling import Scaling
 from skae._training.threads import threads_for
 from skae.exceptions import NonFiniteLossError
 from skae.schedules import Schedule

@@ -16,9 +16,9 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from skae._duplicates import merge_duplicates, representatives
 from skae._random import draw_seed
 from skae._training.bottlenecks import Bottleneck
-from skae._training.duplicates import merge_duplicates, representatives
 from skae._training.model import build_model
 from skae._training.trainer import Stopping, choose_n_epochs, train
 from skae._validation import resolve

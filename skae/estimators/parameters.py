@@ -4,9 +4,9 @@ from numbers import Integral, Real
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skae._scaling import SCALINGS
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.plan import METHODS
-from skae._training.scaling import SCALINGS
 from skae._validation import choice
 from skae.likelihoods import LIKELIHOODS, Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network

@@ -13,14 +13,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skae._conformal import benjamini_hochberg, conformal_p_values
 from skae._random import derive_seed, draw_seed
-from skae._training.deviations import (
+from skae.estimators.denoising import DenoisingAETransformer
+from skae.outliers.conformal import benjamini_hochberg, conformal_p_values
+from skae.outliers.deviations import (
     Deviations,
     Recipe,
     distinct_rows,
 )
-from skae.estimators.denoising import DenoisingAETransformer
 
 _AUTO_SHARE, _ROWS_FOR_OFFSET = 0.01, 10_000
 _STEPS, _BATCH_SIZE = 500, 256

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from skae._neighbours import Comparison, Neighbourhood, Neighbours
-from skae._training.duplicates import merge_duplicates
-from skae._training.scaling import Scaling, fit_scaling, summarise_columns
+from skae._duplicates import merge_duplicates
+from skae._scaling import Scaling, fit_scaling, summarise_columns
+from skae.outliers.neighbours import Comparison, Neighbourhood, Neighbours
 
 _CELLS_PER_BLOCK, _FEWEST_ROWS = 2**20, 32
 # Columns that a sparse row does not use are left out of its shares below this part of its score.
