@@ -29,11 +29,15 @@ N_FEATURES, N_COMPONENTS = 5, 2
 MEAN, VARIANCE = np.linspace(0.2, 0.8, N_FEATURES), np.linspace(0.5, 2.0, N_FEATURES)
 COLUMNS = ColumnSummary(
     MEAN,
-    VARIANCE,
-    3 * VARIANCE**2,
-    3 * MEAN,
-    np.zeros(N_FEATURES),
-    np.linspace(0.3, 0.9, N_FEATURES),
+    VARIANCE**0.5,
+    3**0.25 * VARIANCE**0.5,
+    largest=3 * MEAN,
+    smallest=np.zeros(N_FEATURES),
+    used=np.linspace(0.3, 0.9, N_FEATURES),
+    usual=MEAN,
+    n_unusual=np.full(N_FEATURES, 100.0),
+    n_rows=100,
+    precision=1e-16,
 )
 
 # The module.

@@ -164,7 +164,7 @@ def test_units_of_the_columns_do_not_matter(contamination):
         AutoencoderOutlierDetector(contamination=contamination, **QUICK).fit(Z).score_samples(Z)
         for Z in (X, X * scale + shift * scale)
     ]
-    # Rows are taken in the order of a hash of their values, and the network computes in single.
+    # The network computes in single precision.
     np.testing.assert_allclose(scores[0], scores[1], rtol=0.02)
 
 

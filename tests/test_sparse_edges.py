@@ -74,13 +74,23 @@ def test_noise_that_knows_dense_rows_alone_gets_them():
 # Numbers that single precision loses.
 
 
-def test_columns_far_from_zero_are_trained_on_dense_batches():
+@pytest.mark.parametrize(
+    ("mean", "input_scaling", "expected"),
+    [
+        (2000.0, "auto", "exact"),
+        (2000.0, None, "dense"),
+        (2000.0, "max", "dense"),
+        (20.0, None, "exact"),
+    ],
+)
+def test_columns_far_from_zero_are_trained_on_dense_batches_unless_centred(
+    mean, input_scaling, expected
+):
     rng = np.random.RandomState(0)
     near = sp.random_array((50, 600), density=0.05, format="csr", rng=rng)
-    for mean, expected in ((2000.0, "dense"), (20.0, "exact")):
-        rows = sp.hstack([near, sp.csr_array(mean + rng.normal(size=(50, 1)))], format="csr")
-        fitted = AutoencoderTransformer(**{**QUICK, "max_iter": 1}).fit(rows)
-        assert fitted.sparse_method_ == expected
+    rows = sp.hstack([near, sp.csr_array(mean + rng.normal(size=(50, 1)))], format="csr")
+    settings = {**QUICK, "max_iter": 1, "input_scaling": input_scaling}
+    assert AutoencoderTransformer(**settings).fit(rows).sparse_method_ == expected
 
 
 @pytest.mark.parametrize("gate", [-8.0, 2.0, 8.0])

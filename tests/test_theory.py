@@ -133,7 +133,7 @@ def test_linear_vae_reaches_factor_analysis_from_strong_signals():
 
 def test_score_does_not_depend_on_the_units_of_the_network():
     # The same model in the units of X and in those of the network; the density changes with them.
-    scaled = factors(400, UNEQUAL_NOISE, seed=1)
+    scaled = factors(400, UNEQUAL_NOISE, seed=2)
     scaled = (scaled - scaled.mean(axis=0)) / scaled.std(axis=0)
     units = np.array([1, 10, 0.1, 1, 100, 1])
     X = scaled * units + 50.0
@@ -141,6 +141,8 @@ def test_score_does_not_depend_on_the_units_of_the_network():
     analysis = FactorAnalysis(2, tol=1e-6, max_iter=5000).fit(scaled)
     expected = analysis.score(scaled) - np.log(units).sum()
     assert vae.score(X) == pytest.approx(expected, abs=0.02)
+    plain = fit_linear_vae(scaled, PER_FEATURE, input_scaling="standard").score(scaled)
+    assert vae.score(X) == pytest.approx(plain - np.log(units).sum(), abs=1e-3)
 
 
 # The score of a VAE.

@@ -49,10 +49,13 @@ def to_tensor(X, scaling: Scaling | None, device: str | torch.device) -> Tensor:
 
 
 def to_csr(X, scaling: Scaling | None, device: str | torch.device) -> Csr:
-    """Return rows of a CSR X in single precision and in the units of the network."""
-    values = X.data if scaling is None else scaling.apply_entries(X.data, X.indices)
-    values = _single_precision(values, lambda at: X.indices[at[0]])
-    return Csr.from_scipy(type(X)((values, X.indices, X.indptr), shape=X.shape), device)
+    """Return rows of a CSR X in single precision and in the units of the network.
+
+    Columns that the scaling shifts, and no others, hold entries where X has none.
+    """
+    rows = X if scaling is None else scaling.apply_csr(X)
+    values = _single_precision(rows.data, lambda at: rows.indices[at[0]])
+    return Csr.from_scipy(type(rows)((values, rows.indices, rows.indptr), shape=X.shape), device)
 
 
 def _single_precision(values: np.ndarray, column_of: Callable) -> np.ndarray:
@@ -127,10 +130,13 @@ class CsrRows(Rows):
         super().__init__(len(index), weight, device)
         X = X[index]
         X.eliminate_zeros()
-        n_bytes = 2 * X.nnz * (4 + X.indices.dtype.itemsize)  # with a copy in another order
-        self.x = to_csr(X, scaling, device if _fits(device, n_bytes) else "cpu")
+        self.x = to_csr(X, scaling, "cpu")
+        n_stored = len(self.x.values)
+        n_bytes = 2 * n_stored * (4 + X.indices.dtype.itemsize)  # with a copy in another order
+        if _fits(device, n_bytes):
+            self.x = self.x.to(device)
         self.device = device
-        self.rows_at_once = max(1, _CELLS_PER_BLOCK * len(index) // max(1, X.nnz))
+        self.rows_at_once = max(1, _CELLS_PER_BLOCK * len(index) // max(1, n_stored))
         self.sampler = None
         if n_sampled is not None:
             frequency = np.bincount(X.indices, minlength=X.shape[1]).astype(float)

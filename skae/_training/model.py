@@ -198,9 +198,10 @@ def build_model(
     if input_scaling == "auto":
         input_scaling = likelihood.default_scaling(sparse)
     columns = summarise_columns(X, index, weight)
-    plan = choose_plan(sparse_method, X, likelihood, columns, choose_device(device))
     scaling = fit_scaling(input_scaling, columns, sparse)
     of_rows, of_encoder = (scaling, None) if likelihood.location_scale else (None, scaling)
+    if of_encoder is not None and sparse:
+        of_encoder = of_encoder._replace(shift=None)  # zeros are zeros for the likelihood
     if of_rows is not None:
         if of_rows.logarithm:
             raise ValueError(
@@ -209,13 +210,14 @@ def build_model(
                 "logarithm of X yourself, or choose another input_scaling, such as 'auto'."
             )
         columns = columns._replace(
-            mean=of_rows.apply(columns.mean), variance=columns.variance / of_rows.scale**2
+            mean=of_rows.apply(columns.mean), deviation=columns.deviation / of_rows.scale
         )
+    plan = choose_plan(sparse_method, X, likelihood, columns, choose_device(device))
     made = make_net(
         likelihood=likelihood,
         columns=columns,
         encoder_scaling=of_encoder,
-        **(_for_given_totals(X, index, scaling) if likelihood.given_total else {}),
+        **(_for_given_totals(X, index, of_encoder) if likelihood.given_total else {}),
         csr=plan.csr,
         device=device,
         **net,

@@ -38,10 +38,11 @@ class AutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
         How columns are scaled for the network; codes follow it, but reconstructions, samples and
         scores are in the units of X. "standard" divides by the standard deviation,
         "fourth_moment" by the fourth root of a third of the fourth central moment (the same for a
-        Gaussian column, larger for one of rare large values), both after centring where X is
-        dense; "max" divides by the largest absolute value, and "log1p" takes log(1 + x), for the
-        encoder alone; neither centres. "auto" is what the likelihood asks for: "fourth_moment" for
-        a Gaussian, "log1p" for counts, "max" for amounts, None for binary columns.
+        Gaussian column, larger for one of rare large values), both after centring (in sparse X of
+        the columns far from zero alone); "max" divides by the largest absolute value, and "log1p"
+        takes log(1 + x), for the encoder alone; neither centres. "auto" is what the likelihood asks
+        for: "fourth_moment" for a Gaussian, "log1p" for counts, "max" for amounts, None for binary
+        columns.
     sparse_method : {"auto", "dense", "exact", "sampled"}, default="auto"
         How sparse rows are trained on; without effect on dense ones. "dense" makes one batch at a
         time dense; "exact" works on the stored entries and has the same loss; "sampled" moreover

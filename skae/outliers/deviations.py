@@ -170,7 +170,7 @@ class Deviations:
 
 
 def distinct_rows(X, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return distinct rows among these, in the order of their hash, and how often each occurs."""
+    """Return distinct rows among these, in random order, and how often each occurs."""
     rows, weight = merge_duplicates(X[index], None)
     each = len(index) / len(rows)
     counts = np.full(len(rows), each) if weight is None else weight * each
@@ -209,8 +209,7 @@ def scaled(X, scaling: Scaling):
     """Return rows in scaled units and double precision, CSR staying CSR."""
     if not sp.issparse(X):
         return scaling.apply(X.astype(np.float64, copy=False))
-    data = X.data / scaling.scale[X.indices]
-    return sp.csr_array((data, X.indices, X.indptr), shape=X.shape)
+    return scaling.apply_csr(X)
 
 
 def _weighted_median(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
