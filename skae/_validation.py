@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import scipy.sparse as sp
@@ -40,36 +40,66 @@ def resolve(value: str | Component, vocabulary: Mapping[Any, type[Component]]) -
     return component.check()
 
 
-def check_support(
-    X,
-    inside: Callable[[np.ndarray], np.ndarray],
-    likelihood: str,
-    support: str,
-    feature_names=None,
-) -> None:
-    """Raise `SupportError` with column and value where X leaves the support of a likelihood.
+def within_support(X, likelihood, feature_names=None, advice: str = ""):
+    """Return X with values inside the support of a likelihood, those that were off by rounding.
 
     Parameters
     ----------
     X : ndarray or CSR of shape (n_samples, n_features)
-    inside : callable
-        Maps an array of values to a boolean array of the same shape. Zero must be inside when X
-        is sparse.
-    likelihood, support : str
-        Names for the message, such as "Bernoulli" and "values in [0, 1]".
+    likelihood : Likelihood
     feature_names : sequence of str, optional
         Names of the columns, for the message.
+    advice : str, optional
+        What the message ends with where a value is outside by no more than one.
+
+    Returns
+    -------
+    X : ndarray or CSR
+        X itself where every value is inside; else a copy, of the same format.
+
+    Raises
+    ------
+    SupportError
+        A value is farther outside than by rounding. Column and value are named.
     """
-    for values, columns in value_chunks(X):
-        found = _first_outside(values, columns, inside)
+
+    def move(values, columns, part):
+        settled = likelihood.settled(values)
+        found = _first_outside(settled, columns, likelihood.inside)
         if found is not None:
-            column, value = found
-            name = "" if feature_names is None else f" ({feature_names[column]!r})"
-            raise SupportError(
-                f"likelihood {likelihood} needs {support}, but column {column}{name} of X holds "
-                f"{value!r}. Rescale that column, or choose a likelihood whose support holds it, "
-                "such as likelihood='gaussian'."
-            )
+            _raise_outside(*found, likelihood, feature_names, advice)
+        return settled
+
+    return moved_inside(X, likelihood, move)
+
+
+def _raise_outside(column: int, value, likelihood, feature_names, advice: str) -> NoReturn:
+    name = "" if feature_names is None else f" ({feature_names[column]!r})"
+    if abs(value - likelihood.nearest(value)) > 1:
+        advice = ""
+    raise SupportError(
+        f"likelihood {type(likelihood).__name__} needs {likelihood.support}, but column "
+        f"{column}{name} of X holds {float(value)!r}. Rescale that column, or choose a likelihood "
+        f"whose support holds it, such as likelihood='gaussian'. {advice}".rstrip()
+    )
+
+
+def moved_inside(X, likelihood, move: Callable):
+    """Return X with ``move(values, columns, part)`` in the place of chunks that are not all inside.
+
+    X itself is returned where all of it is inside. ``part`` is the slice of the rows of a dense X,
+    of the entries of a CSR X, where a zero that comes about is no longer stored.
+    """
+    result = X
+    for part in _parts(X):
+        values, columns = _chunk(X, part)
+        if not likelihood.inside(values).all():
+            moved = move(values, columns, part)
+            result = X.copy() if result is X else result
+            _chunk(result, part)[0][...] = moved
+    if result is not X and sp.issparse(result):
+        result.eliminate_zeros()
+    return result
 
 
 def value_chunks(X) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
@@ -77,21 +107,25 @@ def value_chunks(X) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
 
     Of some rows or some entries at a time, whatever the width of the table.
     """
+    return (_chunk(X, part) for part in _parts(X))
+
+
+def _parts(X) -> Iterator[slice]:
+    n, step = X.shape[0], max(1, _CELLS_PER_CHUNK // max(1, X.shape[1]))
     if sp.issparse(X):
-        for start in range(0, len(X.data), _CELLS_PER_CHUNK):
-            part = slice(start, start + _CELLS_PER_CHUNK)
-            yield X.data[part], X.indices[part]
-        return
-    n_rows = max(1, _CELLS_PER_CHUNK // max(1, X.shape[1]))
-    for start in range(0, X.shape[0], n_rows):
-        yield X[start : start + n_rows], None
+        n, step = len(X.data), _CELLS_PER_CHUNK
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
-def _first_outside(values, columns, inside) -> tuple[int, float] | None:
+def _chunk(X, part: slice) -> tuple[np.ndarray, np.ndarray | None]:
+    return (X.data[part], X.indices[part]) if sp.issparse(X) else (X[part], None)
+
+
+def _first_outside(values, columns, inside) -> tuple[int, Any] | None:
     """Return column and value of the first entry outside, or None."""
     outside = ~inside(values)
     if not outside.any():
         return None
     place = np.unravel_index(int(np.argmax(outside)), values.shape)
     column = place[1] if columns is None else columns[place[0]]
-    return int(column), float(values[place])
+    return int(column), values[place]

@@ -35,38 +35,54 @@ class Batch(NamedTuple):
     columns: Columns | None = None  # those that stand for all in the loss; None: all
 
 
-def to_tensor(X, scaling: Scaling | None, device: str | torch.device) -> Tensor:
+def to_tensor(
+    X, scaling: Scaling | None, device: str | torch.device, farthest: float | None = None
+) -> Tensor:
     """Return rows of a dense or CSR X as a dense float32 tensor in the units of the network.
 
     Scaling is done in the precision of X: what is left of a column far from zero after centring
-    would be lost in single precision.
+    would be lost in single precision. Where ``farthest`` is given, numbers farther from zero are
+    clipped to it; without it, what single precision cannot hold is an error.
     """
     rows = X.toarray() if sp.issparse(X) else X
-    if scaling is not None:
-        rows = scaling.apply(rows)
-    rows = _single_precision(rows, lambda at: at[1])
-    return torch.from_numpy(rows).to(device)
+    with np.errstate(over="ignore"):  # clipped, or said in words
+        scaled = rows if scaling is None else scaling.apply(rows)
+    scaled = _single_precision(scaled, farthest, lambda at: (at[1], rows[at]))
+    return torch.from_numpy(scaled).to(device)
 
 
-def to_csr(X, scaling: Scaling | None, device: str | torch.device) -> Csr:
+def to_csr(
+    X, scaling: Scaling | None, device: str | torch.device, farthest: float | None = None
+) -> Csr:
     """Return rows of a CSR X in single precision and in the units of the network.
 
     Columns that the scaling shifts, and no others, hold entries where X has none.
     """
-    rows = X if scaling is None else scaling.apply_csr(X)
-    values = _single_precision(rows.data, lambda at: rows.indices[at[0]])
+    with np.errstate(over="ignore"):
+        rows = X if scaling is None else scaling.apply_csr(X)
+
+    def cell(at):
+        row = np.searchsorted(rows.indptr, at[0], side="right") - 1
+        return rows.indices[at[0]], X[row, rows.indices[at[0]]]
+
+    values = _single_precision(rows.data, farthest, cell)
     return Csr.from_scipy(type(rows)((values, rows.indices, rows.indptr), shape=X.shape), device)
 
 
-def _single_precision(values: np.ndarray, column_of: Callable) -> np.ndarray:
+def _single_precision(
+    values: np.ndarray, farthest: float | None, cell_at: Callable[[tuple], tuple]
+) -> np.ndarray:
+    """Return float32 values; ``cell_at`` a place gives column and value of X, for the error."""
+    if farthest is not None:
+        values = np.clip(values, -farthest, farthest)
     with np.errstate(over="ignore"):  # said in words below
         values = np.array(values, dtype=np.float32, order="C")
     finite = np.isfinite(values)
     if not finite.all():
-        column = column_of(np.unravel_index(int(np.argmin(finite)), values.shape))
+        column, value = cell_at(np.unravel_index(int(np.argmin(finite)), values.shape))
         raise ValueError(
-            f"Column {column} of X holds a value too large for single precision, which the network "
-            "computes in. Divide the column by a constant, or take its logarithm."
+            f"Column {column} of X holds {float(value)!r}, too large for single precision, which "
+            "the network computes in. Divide the column by a constant, or take its logarithm."
         )
     return values
 

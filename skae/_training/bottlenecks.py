@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from scipy.stats import chi
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from skae._random import torch_generator
 from skae.networks import linear_layers
@@ -202,6 +203,10 @@ class VariationalBottleneck(Bottleneck):
 
     #: Points for the expectation over the posterior in `score`, as near as whole spheres come.
     MOST_POINTS = 32
+    #: Log standard deviations between these are what the encoder says; beyond, they are drawn in
+    #: by at most one. An encoder is a line far from the training rows, and its exponential, without
+    #: a bound, is no number there.
+    LOG_STD = (-9.0, 3.0)
 
     def __init__(
         self,
@@ -248,11 +253,18 @@ class VariationalBottleneck(Bottleneck):
 
     def forward(self, h, row_weight, gains, generator):
         """Return a draw from the posterior, and the KL term."""
-        mean, log_std = h.chunk(2, dim=1)
+        mean, log_std = self.posterior(h)
         code = mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
         kl = self._free(self.prior.kl(mean, log_std), row_weight)
         weight = self.beta * (self.factor if self.training else 1.0)
         return code, {"kl": Term(kl, weight, self.beta)}
+
+    def posterior(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation, the latter bounded, of each latent."""
+        mean, free = h.chunk(2, dim=1)
+        log_std = free.clamp(*self.LOG_STD)
+        # Not a plain clamp: one that went too far must still feel where it is drawn to.
+        return mean, log_std + F.softsign(free - log_std)
 
     def _free(self, kl: Tensor, row_weight: Tensor | None) -> Tensor:
         """Sum over latents; each costs at least the free bits (Kingma et al. 2016, eq. 15)."""
@@ -265,11 +277,11 @@ class VariationalBottleneck(Bottleneck):
 
     def kl(self, h: Tensor) -> Tensor:
         """Return the KL of each latent of each row, (n_rows, n_components), in nats."""
-        return self.prior.kl(*h.chunk(2, dim=1))
+        return self.prior.kl(*self.posterior(h))
 
     def score(self, h, log_likelihood):
         """Return the lower bound of log p(x), at points that are the same for every row."""
-        mean, log_std = h.chunk(2, dim=1)
+        mean, log_std = self.posterior(h)
         std = log_std.exp()
         codes = (mean + std * point for point in self.points)
         if not self.importance_weighted:

@@ -35,11 +35,14 @@ def map_rows(
     *,
     width: int,
     csr: bool = False,
+    farthest: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield ``function`` of the rows of a dense or CSR X, block by block.
 
     The blocks are bounded in cells, so that memory does not grow with the rows of X. ``width`` is
     the largest number of columns that a row has on its way. With ``csr`` a CSR X stays so.
+    Numbers farther from zero than ``farthest``, in the units of the network, are clipped to it: one
+    absurd cell is no reason for a batch to have no answer.
     """
     module.eval()
     device = next(module.parameters()).device
@@ -48,7 +51,8 @@ def map_rows(
     step = _CSR_ROWS if csr else min(step, _MOST_ROWS)
     with threads_for(module, min(step, X.shape[0])):
         for start in range(0, X.shape[0], step):
-            rows = (to_csr if csr else to_tensor)(X[start : start + step], scaling, device)
+            block = X[start : start + step]
+            rows = (to_csr if csr else to_tensor)(block, scaling, device, farthest)
             yield function(_fill_up(rows))[: len(rows)].cpu().numpy()
 
 

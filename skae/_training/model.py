@@ -21,6 +21,11 @@ from skae.likelihoods import Likelihood
 
 _ROWS_FOR_LENGTH = 10_000
 _LARGEST_TOTAL = 10.0  # medians
+# Rows are looked at no farther out than this, in the units of the network: the square of a scaled
+# number, or the total of a row, is then still finite in single precision.
+_FARTHEST_SCALED, _FARTHEST = 1e18, 1e30
+_LARGEST = 1e300  # total of a row, of which there are no means that are not finite
+_LOWEST_SCORE = float(np.finfo(np.float32).min)
 _TOTALS = 1  # purpose of a random stream of `Model.sample`
 
 
@@ -60,10 +65,13 @@ class Model:
         return self._map(self.net.module_.code, X, self.scaling).astype(X.dtype, copy=False)
 
     def scores(self, X) -> np.ndarray:
-        """Return the log-likelihood of each row, in nats, in the units of X."""
+        """Return the log-likelihood of each row, in nats, in the units of X.
+
+        It is finite: what single precision cannot hold gets the lowest number that it can.
+        """
         log_determinant = 0.0 if self.scaling is None else self.scaling.log_determinant
-        scores = self._map(self.net.module_.score, X, self.scaling)
-        return scores.astype(np.float64) + log_determinant
+        scores = self._map(self.net.module_.score, X, self.scaling).astype(np.float64)
+        return np.maximum(scores, _LOWEST_SCORE) + log_determinant
 
     def kl(self, X) -> np.ndarray:
         """Return the KL of each latent of each row, in nats."""
@@ -77,16 +85,19 @@ class Model:
         `_kept`.
         """
         module = self.net.module_
-        totals = np.full(codes.shape[0], self.totals.mean()) if rows is None else _totals(rows)
+        totals = self._totals_for(codes, rows)
 
         def mean(code, total):
-            result = module.mean(code, total)
+            # Means are proportional to totals, which may be too large for single precision.
+            result = module.mean(code, None if total is None else torch.ones_like(total))
             if not sparse:
                 return result
             # Zeros of X are no zeros while columns are centred; NaN is what is not kept until then.
             return torch.where(self._kept(code, total, result), result, torch.nan)
 
         blocks = (self._undo(block) for block in self._decoded(mean, codes, totals))
+        if totals is not None:
+            blocks = _times(blocks, totals)
         if sparse:
             blocks = (np.where(np.isnan(block), 0.0, block) for block in blocks)
         return _stack((block.astype(codes.dtype, copy=False) for block in blocks), sparse)
@@ -96,15 +107,23 @@ class Model:
         module, likelihood = self.net.module_, self.likelihood
         device = next(module.parameters()).device
         generator = torch_generator(seed, device=device)
-        chooser = np.random.default_rng(derive_seed(seed, _TOTALS))
-        totals = chooser.choice(self.totals, len(codes))
+        totals = None
+        if likelihood.given_total:
+            chooser = np.random.default_rng(derive_seed(seed, _TOTALS))
+            totals = chooser.choice(self.totals, len(codes))
         blocks = self._decoded(
             lambda code, total: module.draw(code, generator, total), codes, totals
         )
         kind = likelihood.sample_dtype or np.float64
         return _stack((self._undo(block).astype(kind) for block in blocks), self.sparse)
 
-    def _kept(self, code: Tensor, total: Tensor, mean: Tensor) -> Tensor:
+    def _totals_for(self, codes, rows) -> np.ndarray | None:
+        """Return the total of each row to be decoded, where the likelihood is given totals."""
+        if not self.likelihood.given_total:
+            return None
+        return np.full(codes.shape[0], self.totals.mean()) if rows is None else _totals(rows)
+
+    def _kept(self, code: Tensor, total: Tensor | None, mean: Tensor) -> Tensor:
         """Return which entries of a mean are kept in CSR: those most likely not to be zero.
 
         As many in a row as are expected not to be zero; where the likelihood gives zero no
@@ -133,25 +152,47 @@ class Model:
     def _blocks(self, function: Callable, X, scaling: Scaling | None) -> Iterator[np.ndarray]:
         module, layout = self.net.module_, self.net.module__layout
         width = max(layout.n_features, layout.n_components)
-        return map_rows(function, X, module, scaling, width=width, csr=module.takes_csr)
+        farthest = _FARTHEST_SCALED if self.likelihood.location_scale else _FARTHEST
+        return map_rows(
+            function,
+            X,
+            module,
+            scaling,
+            width=width,
+            csr=module.takes_csr,
+            farthest=farthest,
+        )
 
-    def _decoded(self, function: Callable, codes, totals: np.ndarray) -> Iterator[np.ndarray]:
+    def _decoded(
+        self, function: Callable, codes, totals: np.ndarray | None
+    ) -> Iterator[np.ndarray]:
         """Yield ``function`` of codes and totals; the totals travel as one more column."""
         codes = codes.toarray() if sp.issparse(codes) else codes
-        both = np.column_stack([codes, totals])
+        both = codes if totals is None else np.column_stack([codes, totals])
         n_outputs = self.net.module__layout.n_features * self.likelihood.n_outputs
+        width = max(n_outputs, both.shape[1])
 
         def apart(rows: Any) -> Tensor:
-            return function(rows[:, :-1], rows[:, -1:])
+            return function(rows, None) if totals is None else function(rows[:, :-1], rows[:, -1:])
 
-        return map_rows(apart, both, self.net.module_, width=max(n_outputs, both.shape[1]))
+        return map_rows(apart, both, self.net.module_, width=width, farthest=_FARTHEST)
 
     def _undo(self, rows: np.ndarray) -> np.ndarray:
         return rows if self.scaling is None else self.scaling.undo(rows)
 
 
 def _totals(X) -> np.ndarray:
-    return np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
+    with np.errstate(over="ignore"):
+        totals = np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
+    return np.minimum(totals, _LARGEST)
+
+
+def _times(blocks: Iterator[np.ndarray], totals: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield blocks of rows times their totals, in double precision."""
+    start = 0
+    for block in blocks:
+        yield block * totals[start : start + len(block), None]
+        start += len(block)
 
 
 def _for_given_totals(X, index: np.ndarray, scaling: Scaling | None) -> dict:

@@ -189,7 +189,7 @@ class AutoencoderModule(nn.Module):
         """Return a draw of x given each code."""
         return self.observation.sample(self.decoder(code), generator, total)
 
-    def probability_of_nonzero(self, code: Tensor, total: Tensor) -> Tensor:
+    def probability_of_nonzero(self, code: Tensor, total: Tensor | None) -> Tensor:
         """Return the probability of each entry not to be zero, given each code."""
         given = self.observation.parameters_for(total)
         return self.observation.likelihood.prob_nonzero(self.decoder(code), **given)
@@ -243,6 +243,11 @@ class AutoencoderModule(nn.Module):
 class Units(nn.Module):
     """What the encoder alone sees: columns scaled and rows of one length, dense or CSR.
 
+    After the training no number is farther from zero than `REACH` times the largest of the
+    training. Beyond, a network is a line that nothing was learned about: with codes that go on
+    along it some rows come back by luck, and the farther row is then the likelier one. So codes are
+    finite however far out a row is, and its distance is left to the likelihood.
+
     Parameters
     ----------
     scaling : Scaling or None
@@ -254,6 +259,9 @@ class Units(nn.Module):
 
     scale: Tensor | None
     shift: Tensor | None
+    largest: Tensor
+
+    REACH = 30.0
 
     def __init__(self, scaling: Scaling | None, length: float | None):
         super().__init__()
@@ -266,17 +274,19 @@ class Units(nn.Module):
             shift = None if scaling.shift is None else _tensor(scaling.shift / scaling.scale)
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
+        self.register_buffer("largest", torch.zeros(()))  # of the numbers of the training
 
     def forward(self, x: Tensor | Csr) -> Tensor | Csr:
         """Return rows in the units of the encoder; CSR rows are never shifted."""
         if isinstance(x, Csr):
-            values = self._scaled(x.values, x.indices)
+            values = self._within_reach(self._scaled(x.values, x.indices))
             if self.length is not None:
                 values = values * _factor(self.length, x.row_sums(values.square()))[x.rows]
             return x.with_values(values)
         rows = self._scaled(x, slice(None))
         if self.shift is not None:
             rows = rows - self.shift
+        rows = self._within_reach(rows)
         if self.length is None:
             return rows
         return rows * _factor(self.length, rows.square().sum(dim=1, keepdim=True))
@@ -285,6 +295,16 @@ class Units(nn.Module):
         # Noise can take a count below zero, where there is no logarithm.
         values = values.clamp_min(0.0).log1p() if self.logarithm else values
         return values if self.scale is None else values / self.scale[columns]
+
+    def _within_reach(self, values: Tensor) -> Tensor:
+        """Return the values as they are in training, which says how far others may reach."""
+        if not self.training:
+            bound = torch.where(self.largest > 0, self.REACH * self.largest, torch.inf)
+            return values.clamp(-bound, bound)
+        if values.numel():
+            largest = torch.linalg.vector_norm(values.detach(), ord=torch.inf)
+            torch.maximum(self.largest, largest, out=self.largest)
+        return values
 
 
 def _factor(length: float, squared_length: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from skae._random import draw_seed
 from skae._training.model import Model
-from skae._validation import check_support, resolve
+from skae._validation import resolve, within_support
 from skae.likelihoods import LIKELIHOODS, Likelihood, choose_likelihood
+from skae.likelihoods.choice import brought_inside
 from skae.samplers import SAMPLERS, Sampler
 
 
@@ -23,6 +24,8 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     _model: Model
     n_components_: int
     likelihood: str | Likelihood
+    likelihood_: Likelihood
+    _chose_likelihood: bool  # rather than the user
 
     def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
         """Return new codes for `sample`."""
@@ -41,7 +44,7 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         codes : ndarray of shape (n_samples, n_components)
             The same for a row whichever rows stand beside it.
         """
-        rows = self._validate_rows(X)
+        rows, _ = self._validate_rows(X)
         return self._model.codes(rows)
 
     def inverse_transform(self, X, sparse_output=False):
@@ -89,7 +92,7 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         rows : ndarray or CSR of shape (n_samples, n_features)
             Reconstructed rows, in the units of X.
         """
-        rows = self._validate_rows(X)
+        rows, _ = self._validate_rows(X)
         return self._model.decode(self._model.codes(rows), rows, sparse_output)
 
     def sample(self, n_samples=1, random_state=None):
@@ -127,11 +130,15 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Higher is better. In the units of X, whatever the scaling; for counts, given the total
             of the row. What the class says of its score decides whether models of different size
             can be compared by it; a density (Gaussian) and a probability (Bernoulli) never can.
-        """
-        rows = self._validate_rows(X)
-        return self._model.scores(rows)
 
-    def score(self, X, y=None):
+            Scores are finite however far out a row is. With ``likelihood="auto"`` each value
+            outside the support that was chosen costs 1,000 nats and the logarithm of one plus its
+            distance, and stands for the nearest value inside otherwise.
+        """
+        rows, cost = self._validate_rows(X)
+        return self._model.scores(rows) - cost
+
+    def score(self, X, y=None, sample_weight=None):
         """Return the mean of `score_samples`.
 
         Parameters
@@ -140,19 +147,23 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Rows.
         y : None
             Ignored; there for grid searches.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, not negative. A row of weight 0 is not looked at.
 
         Returns
         -------
         score : float
-            Mean log-likelihood of a row, in nats.
+            Weighted mean of the log-likelihoods of the rows, in nats.
         """
-        return float(self.score_samples(X).mean())
-
-    def _validate_rows(self, X):
         check_is_fitted(self)
-        X = self._validate_format(X, reset=False)
-        self._check_support(X)
-        return X
+        X, weight = self._weighed_rows(self._validate_format(X, reset=False), sample_weight)
+        rows, cost = self._inside_support(X)
+        return float(np.average(self._model.scores(rows) - cost, weights=weight))
+
+    def _validate_rows(self, X) -> tuple:
+        """Return rows in the support of the likelihood, and what each score loses by that."""
+        check_is_fitted(self)
+        return self._inside_support(self._validate_format(X, reset=False))
 
     def _validate_format(self, X, reset: bool):
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset)
@@ -161,14 +172,37 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             X.sum_duplicates()
         return X
 
-    def _check_support(self, X) -> None:
-        likelihood = self.likelihood_
-        names = getattr(self, "feature_names_in_", None)
-        check_support(X, likelihood.inside, type(likelihood).__name__, likelihood.support, names)
+    def _weighed_rows(self, X, sample_weight) -> tuple:
+        """Return the rows of positive weight, and their weights; None for None."""
+        if sample_weight is None:
+            return X, None
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        if weight.all():
+            return X, weight
+        kept = np.flatnonzero(weight)
+        return X[kept], weight[kept]
 
-    def _choose_likelihood(self, X) -> Likelihood:
-        auto = isinstance(self.likelihood, str) and self.likelihood == "auto"
-        return resolve(choose_likelihood(X) if auto else self.likelihood, LIKELIHOODS)
+    def _inside_support(self, X) -> tuple:
+        """Return new rows in the support of the likelihood, and what each score loses by that."""
+        if self._chose_likelihood:
+            return brought_inside(X, self.likelihood_)
+        names = getattr(self, "feature_names_in_", None)
+        return within_support(X, self.likelihood_, names, self.likelihood_.remedy), 0.0
+
+    def _training_rows_inside_support(self, X):
+        names = getattr(self, "feature_names_in_", None)
+        advice = ""
+        if self._chose_likelihood:
+            advice = "(likelihood='auto' took the present one by the rows of the first call.)"
+        return within_support(X, self.likelihood_, names, advice)
+
+    def _choose_likelihood(self, X) -> None:
+        """Settle what the parameter ``likelihood`` stands for."""
+        self._chose_likelihood = isinstance(self.likelihood, str) and self.likelihood == "auto"
+        chosen = choose_likelihood(X) if self._chose_likelihood else self.likelihood
+        self.likelihood_ = resolve(chosen, LIKELIHOODS)
 
 
 class SampledCodesMixin:

@@ -14,7 +14,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from skae._duplicates import merge_duplicates, representatives
 from skae._random import draw_seed
@@ -238,19 +238,10 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         self._after_fit(rows)
 
     def _validate_training_rows(self, X, sample_weight, reset: bool):
-        X = self._validate_format(X, reset)
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-            if not weight.any():
-                raise ValueError("Sample weights must contain at least one non-zero number.")
+        X, weight = self._weighed_rows(self._validate_format(X, reset), sample_weight)
         if reset:
-            rows = X if weight is None or weight.all() else X[np.flatnonzero(weight)]
-            self.likelihood_ = self._choose_likelihood(rows)
-        self._check_support(X)
-        return X, weight
+            self._choose_likelihood(X)
+        return self._training_rows_inside_support(X), weight
 
     @property
     def module_(self):

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from skae._validation import Component
 
+# Of single precision, after a few steps (a scaler and its inverse, say).
+_ROUNDING, _MOST_ROUNDING = 1e-6, 0.25
+
 
 class Likelihood(Component):
     """Base of all likelihoods: what a subclass declares, and what it must give."""
@@ -35,10 +38,32 @@ class Likelihood(Component):
     decay: float = 1e-4
     #: Whether a zero has a probability, and not a density.
     has_zeros: bool = False
+    #: Distance from the support, in the units of X, that is rounding however small a value is.
+    resolution: float = 1e-9
+    #: What may help where a new row lies a little outside; words that follow those of the error.
+    remedy: str = ""
+
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """Return the value of the support that is nearest to each of ``values``, all finite.
+
+        A value inside comes back as it is. The default stands for a support of all real numbers,
+        and for one that has only `inside` to tell it by.
+        """
+        return values
 
     def inside(self, values: np.ndarray) -> np.ndarray:
-        """Return which of ``values`` lie in the support."""
-        return np.isfinite(values)
+        """Return which of ``values`` lie in the support: the finite ones that `nearest` keeps."""
+        return np.isfinite(values) & (values == self.nearest(values))
+
+    def settled(self, values: np.ndarray) -> np.ndarray:
+        """Return ``values``, with the nearest inside for those within rounding of the support.
+
+        Rounding is a millionth of the value or `resolution`, whichever is more, and never more than
+        a quarter: 1234567.5 is no whole number. Values farther outside come back as they are.
+        """
+        nearest = self.nearest(values)
+        slack = (_ROUNDING * np.abs(values)).clip(self.resolution, _MOST_ROUNDING)
+        return np.where(np.abs(values - nearest) <= slack, nearest, values)
 
     def default_scaling(self, sparse: bool) -> str | None:
         """Return the ``input_scaling`` that "auto" stands for, for dense or sparse X."""

@@ -31,13 +31,18 @@ class Bernoulli(Likelihood):
     support = "values in [0, 1]"
     sample_dtype = np.int64
     has_zeros = True
+    resolution = 1e-6  # of a scale whose unit is one
+    remedy = (
+        "If a scaler sent it there, because the row goes beyond those that the scaler was fitted "
+        "on, let it clip: MinMaxScaler(clip=True)."
+    )
 
     #: Column means are kept this far from 0 and 1 when the decoder is started at them.
     _EDGE = 1e-4
 
-    def inside(self, values: np.ndarray) -> np.ndarray:
-        """Return which values lie in [0, 1]."""
-        return (values >= 0) & (values <= 1)
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """Return values clipped to [0, 1]."""
+        return np.clip(values, 0, 1)
 
     def raw_from_mean(self, mean: Tensor) -> Tensor:
         """Return the logit of the mean."""

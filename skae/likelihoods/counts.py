@@ -80,10 +80,11 @@ class _Counts(Likelihood):
     given_total = True
     has_zeros = True
     decay = 0.3
+    resolution = 1e-6  # of a scale whose unit is one
 
-    def inside(self, values: np.ndarray) -> np.ndarray:
-        """Return which values are whole numbers and not below zero."""
-        return np.isfinite(values) & (values >= 0) & (values == np.floor(values))
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """Return values rounded to whole numbers, and zero for those below."""
+        return np.maximum(np.round(values), 0)
 
     def default_scaling(self, sparse: bool) -> str | None:
         """Return "log1p": the encoder sees log(1 + x)."""

@@ -163,9 +163,9 @@ class ZeroInflatedLogNormal(Likelihood):
     def __init__(self, variance_floor=1e-2):
         self.variance_floor = variance_floor
 
-    def inside(self, values: np.ndarray) -> np.ndarray:
-        """Return which values are finite and not below zero."""
-        return np.isfinite(values) & (values >= 0)
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """Return values, and zero for those below."""
+        return np.maximum(values, 0)
 
     def default_scaling(self, sparse: bool) -> str | None:
         """Return "max", which keeps zeros and brings every column into [0, 1]."""
