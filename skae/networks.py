@@ -62,6 +62,9 @@ class Network(Component):
     #: Whether first weights may be adjusted (the decoder predicts the column means, a posterior is
     #: as wide as the prior). Not where they were given: they can be those of an earlier training.
     adjustable: bool = True
+    #: Whether `build` looks at ``hidden_layer_sizes`` and ``activation``; where it does not, giving
+    #: them is an error.
+    takes_layer_sizes: bool = True
 
     def build(
         self, layout: Layout, n_encoder_outputs: int, n_decoder_outputs: int, seed: int
@@ -113,6 +116,7 @@ class CustomNetwork(Network):
 
     uses_global_generator = True
     adjustable = False
+    takes_layer_sizes = False
 
     def __init__(self, encoder, decoder):
         self.encoder = encoder

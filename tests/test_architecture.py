@@ -52,12 +52,13 @@ MAY_IMPORT = {
 
 # What a file of estimators/ may import from beside it. A file not named here is a transformer.
 TRANSFORMERS = {"autoencoder", "sparse", "denoising", "variational"}
-TRANSFORMER_SIBLINGS = {"base"}
+TRANSFORMER_SIBLINGS = {"base", "declaration", "parameters"}
 SIBLINGS = {
     "__init__": {"base", *TRANSFORMERS},
     "base": {"answers", "parameters"},
     "answers": set(),
-    "parameters": set(),
+    "parameters": {"declaration"},
+    "declaration": set(),
 }
 
 # Other packages that one layer only may import.
@@ -66,7 +67,7 @@ ONLY_IN_LAYER = {"skorch": "training"}
 ONLY_IN_FUNCTIONS = {"matplotlib"}
 
 MAX_LINES = 450
-MAX_LINES_OF = {"skae/estimators/base.py": 270}
+MAX_LINES_OF = {"skae/estimators/base.py": 300}
 
 # Calls that change a generator which the user's program shares with us.
 RESEEDS = {

@@ -95,7 +95,8 @@ class Model:
             # Zeros of X are no zeros while columns are centred; NaN is what is not kept until then.
             return torch.where(self._kept(code, total, result), result, torch.nan)
 
-        blocks = (self._undo(block) for block in self._decoded(mean, codes, totals))
+        decoded = self._decoded(mean, codes, totals)
+        blocks: Iterator[np.ndarray] = (self._undo(block) for block in decoded)
         if totals is not None:
             blocks = _times(blocks, totals)
         if sparse:

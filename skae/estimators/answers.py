@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,14 +23,30 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """The methods of a fitted autoencoder; `_model` answers, in numpy."""
 
     _model: Model
+    _seed: int
+    _sampler: Any
     n_components_: int
     likelihood: str | Likelihood
     likelihood_: Likelihood
     _chose_likelihood: bool  # rather than the user
+    sampler: str | Sampler
+
+    #: What ``sampler="auto"`` stands for; None where the estimator has a prior to draw from.
+    _auto_sampler: str | None = "gaussian_mixture"
+
+    def _after_fit(self, X) -> None:
+        """Choose where new codes come from; the density is fitted when rows are first drawn."""
+        chosen = self._auto_sampler if self.sampler == "auto" else self.sampler
+        self._sampler = None if chosen is None else resolve(chosen, SAMPLERS)
+        self._sampler_is_fitted = False
 
     def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
         """Return new codes for `sample`."""
-        raise NotImplementedError
+        if not self._sampler_is_fitted:
+            state = np.random.RandomState(self._seed)
+            self._sampler.fit(self._model.training_codes, state)
+            self._sampler_is_fitted = True
+        return self._sampler.sample(n_samples, np.random.RandomState(seed))
 
     def transform(self, X):
         """Return the code of each row.
@@ -203,22 +220,3 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         self._chose_likelihood = isinstance(self.likelihood, str) and self.likelihood == "auto"
         chosen = choose_likelihood(X) if self._chose_likelihood else self.likelihood
         self.likelihood_ = resolve(chosen, LIKELIHOODS)
-
-
-class SampledCodesMixin:
-    """New codes from a density fitted on the training codes, for estimators without a prior."""
-
-    _model: Model
-    _seed: int
-    _sampler: Sampler | None
-    sampler: str | Sampler
-
-    def _after_fit(self, X) -> None:
-        """Forget the density: it is fitted anew when rows are first drawn."""
-        self._sampler = None
-
-    def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
-        if self._sampler is None:
-            state = np.random.RandomState(self._seed)
-            self._sampler = resolve(self.sampler, SAMPLERS).fit(self._model.training_codes, state)
-        return self._sampler.sample(n_samples, np.random.RandomState(seed))

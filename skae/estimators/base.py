@@ -19,16 +19,16 @@ from sklearn.utils.validation import check_is_fitted
 from skae._duplicates import merge_duplicates, representatives
 from skae._random import draw_seed
 from skae._training.bottlenecks import Bottleneck
+from skae._training.callbacks import SoftThreshold
 from skae._training.model import build_model
 from skae._training.trainer import Stopping, choose_n_epochs, train
 from skae._validation import resolve
-from skae.estimators.answers import AnswersMixin, SampledCodesMixin
-from skae.estimators.parameters import SHARED_CONSTRAINTS
+from skae.estimators.answers import AnswersMixin
+from skae.estimators.parameters import default_of
 from skae.exceptions import NonFiniteLossError
-from skae.networks import NETWORKS, Layout
+from skae.networks import NETWORKS, Layout, Network
+from skae.noise import NOISES
 from skae.schedules import SCHEDULES
-
-__all__ = ["SHARED_CONSTRAINTS", "BaseAutoencoder", "SampledCodesMixin"]
 
 
 class BaseAutoencoder(AnswersMixin, BaseEstimator):
@@ -40,23 +40,9 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         """Return what makes the bottleneck, given ``n_components`` and ``seed``."""
         raise NotImplementedError
 
-    def _noise(self) -> dict:
-        """Return the noise of the training step and its level, as arguments of the module."""
-        return {}
-
-    def _weight_decay(self) -> tuple[float, tuple]:
-        """Return the decay of weights, and callbacks for what a decay cannot do."""
-        return self._alpha(), ()
-
-    def _alpha(self) -> float:
-        return self.likelihood_.decay if self.alpha == "auto" else self.alpha
-
     def _watched_from(self) -> float:
         """Return the share of the training before which convergence is not looked at."""
         return 0.0
-
-    def _after_fit(self, X) -> None:
-        """Look back on the training rows once the network is trained."""
 
     # Training -----------------------------------------------------------------------------------
 
@@ -149,20 +135,45 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
             likelihood=self.likelihood_,
             input_scaling=self.input_scaling,
             sparse_method=self.sparse_method,
-            network=resolve(self.network, NETWORKS),
+            network=self._network(),
             make_bottleneck=self._make_bottleneck(),
             layout=self._layout(),
             **self._noise(),
             device=self.device,
             optimizer=self.optimizer,
             learning_rate=self.learning_rate_init,
-            weight_decay=self._weight_decay()[0],
+            weight_decay=self._alpha() * (1.0 - self.l1_ratio),
             callbacks=list(self.callbacks or ()),
             verbose=int(self.verbose),
             seed=self._seed,
         )
         self.net_ = self._model.net
         self.sparse_method_ = self._model.plan.method if self.module_.takes_csr else "dense"
+
+    def _alpha(self) -> float:
+        return self.likelihood_.decay if self.alpha == "auto" else self.alpha
+
+    def _noise(self) -> dict:
+        """Return the noise of the training step and its level, as arguments of the module."""
+        if self.noise is None:
+            return {}
+        noise = resolve(self.noise, NOISES)
+        noise.check_level(self.noise_level)
+        return {"noise": noise, "noise_level": self.noise_level}
+
+    def _network(self) -> Network:
+        """Return the network; layer sizes beside one that does not look at them are an error."""
+        network = resolve("mlp" if self.network is None else self.network, NETWORKS)
+        layout = self._layout()
+        for name in ("hidden_layer_sizes", "activation"):
+            default = default_of(name)
+            if not network.takes_layer_sizes and getattr(layout, name) != default:
+                raise ValueError(
+                    f"{name} shapes the default network; {type(network).__name__} does not look at "
+                    f"it. Got {name}={getattr(self, name)!r} beside it. Leave "
+                    f"{name} at {default!r}, or network at None."
+                )
+        return network
 
     def _layout(self) -> Layout:
         sizes = self.hidden_layer_sizes
@@ -176,6 +187,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
     def _train(self, X, index, weight, one_epoch: bool) -> None:
         """Run the training, and record how it went."""
         stopping = self._stopping(len(index), one_epoch)
+        amount = self._alpha() * self.l1_ratio
         try:
             ended = train(
                 self.net_,
@@ -187,7 +199,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
                 batch_size=self.batch_size,
                 schedule=resolve("constant" if one_epoch else self.learning_rate, SCHEDULES),
                 stopping=stopping,
-                extra_callbacks=self._weight_decay()[1],
+                extra_callbacks=(SoftThreshold(amount),) if amount else (),
                 description=f"{type(self).__name__} ({self.sparse_method_} batches)",
             )
         except NonFiniteLossError:
