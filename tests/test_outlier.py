@@ -11,9 +11,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
-from sklearn.utils._param_validation import InvalidParameterError
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
+from skae.constraints import InvalidParameterError
 from skae.outliers.conformal import benjamini_hochberg, conformal_p_values
 from skae.outliers.deviations import Recipe, _choose_references
 from skae.outliers.neighbours import Neighbourhood, Neighbours, _smallest

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from numbers import Real
 
-from sklearn.utils._param_validation import Interval
-
 from skae._training.bottlenecks import Bottleneck
 from skae._validation import choice, resolve
+from skae.constraints import Interval
 from skae.estimators.base import SHARED_CONSTRAINTS, BaseAutoencoder, SampledCodesMixin
 from skae.noise import NOISES, Noise
 from skae.samplers import SAMPLERS, Sampler

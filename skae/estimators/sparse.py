@@ -6,11 +6,12 @@ from functools import partial
 from numbers import Real
 
 import scipy.sparse as sp
-from sklearn.utils._param_validation import Interval, StrOptions
 
+from skae._tables import to_sparse_interface
 from skae._training.bottlenecks import SparseBottleneck
 from skae._training.callbacks import SoftThreshold
 from skae._validation import choice, resolve
+from skae.constraints import Interval, StrOptions
 from skae.estimators.base import SHARED_CONSTRAINTS, BaseAutoencoder, SampledCodesMixin
 from skae.samplers import SAMPLERS, Sampler
 from skae.sparsity import SPARSITIES, Sparsity
@@ -267,7 +268,7 @@ class SparseAutoencoderTransformer(SampledCodesMixin, BaseAutoencoder):
             Non-negative; CSR with ``sparse_output=True``.
         """
         codes = super().transform(X)
-        return sp.csr_array(codes) if self.sparse_output else codes
+        return to_sparse_interface(sp.csr_array(codes), X) if self.sparse_output else codes
 
     def _make_bottleneck(self):
         sparsity = resolve(self.sparsity, SPARSITIES)

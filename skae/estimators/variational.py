@@ -6,11 +6,11 @@ import warnings
 from functools import partial
 from numbers import Integral, Real
 
-from sklearn.utils._param_validation import Interval
-
 from skae._random import torch_generator
 from skae._training.bottlenecks import VariationalBottleneck
+from skae._training.surroundings import usual_torch
 from skae._validation import choice, resolve
+from skae.constraints import Interval
 from skae.estimators.base import SHARED_CONSTRAINTS, BaseAutoencoder
 from skae.exceptions import PosteriorCollapseWarning
 from skae.priors import PRIORS, Prior
@@ -281,6 +281,7 @@ class VAETransformer(BaseAutoencoder):
     def _watched_from(self):
         return getattr(self._warmup(), "share", 0.0)
 
+    @usual_torch()
     def _draw_codes(self, n_samples, seed):
         bottleneck = self.module_.bottleneck
         generator = torch_generator(seed, 1)

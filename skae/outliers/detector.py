@@ -10,10 +10,10 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._random import derive_seed, draw_seed
+from skae.constraints import HasMethods, Interval, StrOptions
 from skae.estimators.denoising import DenoisingAETransformer
 from skae.outliers.conformal import benjamini_hochberg, conformal_p_values
 from skae.outliers.deviations import (
