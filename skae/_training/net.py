@@ -17,6 +17,7 @@ from skae._training.batches import BatchIterator, Rows
 from skae._training.callbacks import EndOfTraining
 from skae._training.objective import Loss
 from skae._training.optimizers import make_optimizer
+from skae._training.surroundings import usual_torch
 
 # Purposes of the random streams that are derived from the seed of a net.
 _SHUFFLE, _TRAIN, _VALID = 1, 2, 3
@@ -161,7 +162,7 @@ class AutoencoderNet(NeuralNet):
         """Load on the device of the training if it is there, else on the CPU, without a word."""
         if str(state["device"]).startswith("mps") and not torch.backends.mps.is_available():
             state = {**state, "device": "cpu"}  # skorch looks after CUDA alone
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), usual_torch(training=True):
             warnings.simplefilter("ignore", DeviceWarning)
             super().__setstate__(state)
 

@@ -104,10 +104,10 @@ def _check_callbacks(callbacks: list) -> None:
         kind = _kind(callback)
         if issubclass(kind, EpochScoring | BatchScoring | PassthroughScoring):
             raise ValueError(
-                f"{kind.__name__} scores predictions of labels, or batches, and the training of an "
-                "autoencoder has neither. Read the terms of each epoch in history_ after fit, or "
-                "in net.history in a callback of your own; early_stopping=True adds those of rows "
-                "held out."
+                f"{kind.__name__} scores predictions or single batches, which the training of an "
+                "autoencoder does not have. The terms of each epoch stand in history_ after fit, "
+                "and in net.history for a callback of your own; early_stopping=True adds those of "
+                "rows held out."
             )
 
 
@@ -118,8 +118,8 @@ def _check_monitors(net: AutoencoderNet) -> None:
         if isinstance(monitor, str) and monitor.startswith("valid_"):
             raise ValueError(
                 f"{type(callback).__name__} watches {monitor!r}, but this training holds no rows "
-                "out. Set early_stopping=True and call fit, which hold rows out, or let it watch "
-                "the training rows: monitor='train_objective'."
+                "out. Set early_stopping=True and call fit, or let it watch the training rows: "
+                f"monitor={monitor.replace('valid_', 'train_', 1)!r}."
             )
 
 
