@@ -140,6 +140,9 @@ def sparse_answers(rows):
         "inverse_transform": model.inverse_transform(codes, sparse_output=True),
         "reconstruct": model.reconstruct(rows, sparse_output=True),
         "sample": model.sample(3, random_state=0),
+        "score_features": AutoencoderOutlierDetector(ESTIMATORS[0](**QUICK), random_state=0)
+        .fit(rows)
+        .score_features(rows),
     }
 
 
