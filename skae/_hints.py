@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 from skae.constraints import (
     InvalidParameterError,
@@ -15,6 +15,8 @@ from skae.constraints import (
     StrOptions,
     validate_parameter_constraints,
 )
+
+Class = TypeVar("Class", bound=type)
 
 #: Our parameter for what other libraries call it.
 PARAMETERS = {
@@ -79,7 +81,7 @@ VALUES = {
 MEANINGS = {"adamw": "'adam' is AdamW, with the decay alpha."}
 
 
-def hint_at_parameters(cls: type) -> type:
+def hint_at_parameters(cls: Class) -> Class:
     """Let the ``__init__`` of a class answer an unknown keyword with a hint; return the class.
 
     Its signature stays what it is.

@@ -161,6 +161,23 @@ def test_interrupted_training_that_went_on_takes_its_steps_back(Estimator, hook)
     np.testing.assert_array_equal(
         weights_of(estimator.partial_fit(X).fit(X)), weights_of(never.partial_fit(X).fit(X))
     )
+    best = [[row["train_loss_best"] for row in one.net_.history] for one in (estimator, never)]
+    assert best[0] == best[1]
+
+
+@every_estimator
+def test_single_epochs_go_on_after_an_interrupted_fit(Estimator):
+    # A fit of many epochs steers otherwise than one of a single epoch.
+    callback = CtrlC("on_batch_end", 4, on=False)
+    estimator = Estimator(**SETTINGS, callbacks=[callback], warm_start=True).partial_fit(X)
+    never = Estimator(**SETTINGS).partial_fit(X)
+    callback.on = True
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X)
+    callback.on = False
+    estimator.partial_fit(X).partial_fit(X)
+    never.partial_fit(X).partial_fit(X)
+    np.testing.assert_array_equal(weights_of(estimator), weights_of(never))
 
 
 class InterruptedSparse(SparseAutoencoderTransformer):

@@ -274,8 +274,7 @@ def test_names_stand_in_the_order_of_their_vocabulary():
         assert places == sorted(places), name
     with pytest.raises(InvalidParameterError) as error:
         AutoencoderTransformer(input_scaling="x").fit(X)
-    order = ["auto", "standard", "fourth_moment", "max", "log1p"]
-    assert f"{{{', '.join(map(repr, order))}}}" in str(error.value)
+    assert "'standard', 'fourth_moment', 'max', 'log1p'" in str(error.value)
 
 
 # Parameters of a choice.
