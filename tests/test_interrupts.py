@@ -4,6 +4,7 @@ The signals are real, and are sent by a callback or a component at a step that i
 run, so that nothing hangs on time.
 """
 
+import copy
 import functools
 import os
 import signal
@@ -193,13 +194,13 @@ class InterruptedSparse(SparseAutoencoderTransformer):
 
 def test_interrupt_after_the_last_epoch_takes_the_training_back_too():
     estimator = InterruptedSparse(**SETTINGS, warm_start=True).fit(X)
-    before = memory(estimator)
+    twin = copy.deepcopy(estimator)  # neither has drawn rows, which resemble those of the training
     estimator.on = True
     for method in (estimator.fit, estimator.partial_fit):
         with pytest.raises(KeyboardInterrupt):
             method(X[:30])
     del estimator.on
-    assert memory(estimator) == before
+    assert memory(estimator) == memory(twin)
 
 
 class InterruptedNoise(Masking):
@@ -277,6 +278,31 @@ def test_callback_may_end_a_training(Estimator, helper):
     estimator = Estimator(**SETTINGS, callbacks=[StopAfter(2, helper)]).fit(X)
     assert estimator.n_iter_ == 2
     assert estimator.loss_curve_ == Estimator(**SETTINGS).fit(X).loss_curve_[:2]
+
+
+@pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook != "on_epoch_end"])
+def test_callback_that_raises_before_an_epoch_is_complete_interrupts(hook):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    estimator = AutoencoderTransformer(**SETTINGS, callbacks=[CtrlC(hook, 1, interrupt)])
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X)
+    assert not hasattr(estimator, "net_")
+
+
+def test_callbacks_hear_of_the_end_of_an_interrupted_training():
+    class Tidy(Callback):
+        ended = 0
+
+        def on_train_end(self, net, **kwargs):
+            self.ended += 1
+
+    tidy = Tidy()
+    estimator = AutoencoderTransformer(**SETTINGS, callbacks=[CtrlC(), tidy])
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X)
+    assert tidy.ended == 1
 
 
 def test_early_stopping_of_skorch_ends_a_training():

@@ -12,6 +12,7 @@ import torch
 from skae import AutoencoderOutlierDetector, SparseAutoencoderTransformer, VAETransformer
 from skae._tables import to_sparse_interface
 from skae.networks import CustomNetwork
+from skae.priors import StandardNormal
 from skae.samplers import GaussianMixtureSampler, KernelSampler
 from tests.helpers import ESTIMATORS, QUICK, counts, low_rank, weights_of
 
@@ -102,6 +103,21 @@ def test_modes_of_torch_do_not_change_the_detector(mode, settings):
         scores, labels = detector.score_samples(X), detector.predict(X)
     np.testing.assert_array_equal(scores, expected.score_samples(X))
     np.testing.assert_array_equal(labels, expected.predict(X))
+
+
+class Wide(StandardNormal):
+    """A prior of a user's, who names no device."""
+
+    def sample(self, shape, like, generator):
+        return 3 * torch.randn(shape, generator=generator, dtype=like.dtype)
+
+
+@every_mode
+def test_modes_of_torch_do_not_matter_to_components_of_users(mode):
+    expected = VAETransformer(prior=Wide(), **QUICK).fit(X).sample(5, random_state=0)
+    with mode():
+        found = VAETransformer(prior=Wide(), **QUICK).fit(X).sample(5, random_state=0)
+    np.testing.assert_array_equal(found, expected)
 
 
 @every_mode
