@@ -70,7 +70,9 @@ WITH_OBJECTS = [
         learning_rate=Cosine(),
         **QUICK,
     ),
-    AutoencoderTransformer(network=CustomNetwork(torch.nn.Linear, torch.nn.Linear), **QUICK),
+    AutoencoderTransformer(
+        3, network=CustomNetwork(torch.nn.Linear, torch.nn.Linear), max_iter=5, random_state=0
+    ),
     SparseAutoencoderTransformer(sparsity=KL(), sparse_output=True, **QUICK),
     DenoisingAETransformer(noise=Masking(), **QUICK),
     VAETransformer(prior=StandardNormal(), kl_warmup=LinearWarmup(0.5), **QUICK),

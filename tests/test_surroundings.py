@@ -24,6 +24,7 @@ pytestmark = [
 every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
 X = low_rank(60)
 COUNTS = counts(60)
+DEFAULT_SIZES = {"hidden_layer_sizes": (128,)}  # beside modules that do not look at them
 
 
 # torch
@@ -78,7 +79,7 @@ def life(estimator, rows):
         (sp.csr_array(X), {}),
         (sp.csr_array(COUNTS), {"likelihood": "multinomial", "sparse_method": "sampled"}),
         (sp.csr_array(COUNTS), {"likelihood": "poisson", "sparse_method": "exact"}),
-        (X, {"network": CustomNetwork(torch.nn.Linear, torch.nn.Linear)}),
+        (X, {"network": CustomNetwork(torch.nn.Linear, torch.nn.Linear), **DEFAULT_SIZES}),
     ],
     ids=["dense", "CSR", "sampled", "exact", "own modules"],
 )
@@ -86,7 +87,7 @@ def life(estimator, rows):
 def test_modes_of_torch_change_nothing(Estimator, mode, rows, settings):
     if mode is default_dtype and "network" in settings:
         pytest.skip("the modules are the user's, and so is their dtype")
-    estimator = Estimator(**QUICK, **settings, device="cpu")
+    estimator = Estimator(**{**QUICK, **settings}, device="cpu")
     expected = life(sklearn.clone(estimator), rows)
     with mode():
         found = life(sklearn.clone(estimator), rows)
