@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import (
     BatchScoring,
@@ -344,6 +345,12 @@ def test_objects_take_parameters_as_ever():
     assert (estimator.likelihood.variance, estimator.kl_warmup.share) == ("shared", 0.1)
     assert estimator.beta == 2.0
     assert estimator.set_params() is estimator
+
+
+def test_detector_that_is_not_fitted_says_so_first():
+    for rows in (FRAME, FRAME.iloc[:1], X):
+        with pytest.raises(NotFittedError, match="AutoencoderOutlierDetector"):
+            AutoencoderOutlierDetector().explain(rows)
 
 
 # The net of skorch.

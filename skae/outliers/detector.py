@@ -391,6 +391,7 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
             what the neighbours and the network say, in the units of X), ``share`` of the score, in
             [0, 1]; the largest share first.
         """
+        check_is_fitted(self)  # before anything is said about the row
         X = self._validate_rows(_one_row(x))
         self._check_combined("explain")
         dense = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)[0]
