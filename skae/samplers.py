@@ -12,9 +12,9 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
-from sklearn.utils._param_validation import Interval
 
 from skae._validation import Component
+from skae.constraints import Interval
 
 
 class Sampler(Component):

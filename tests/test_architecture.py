@@ -30,6 +30,9 @@ LAYER = {
     "_kernels": "kernels",
     **dict.fromkeys(COMPANIONS, "companions"),
     "_validation": "ground",
+    "_hints": "ground",
+    "_tables": "ground",
+    "constraints": "ground",
     "_random": "ground",
     "_scaling": "ground",
     "_duplicates": "ground",
@@ -46,7 +49,7 @@ MAY_IMPORT = {
     "vocabulary": {"ground", "exceptions"},
     "kernels": {"kernels", "ground", "exceptions"},
     "companions": {"companions", "vocabulary", "kernels", "ground", "exceptions"},
-    "ground": {"exceptions"},
+    "ground": {"ground", "exceptions"},
     "exceptions": set(),
 }
 
@@ -67,7 +70,7 @@ ONLY_IN_LAYER = {"skorch": "training"}
 ONLY_IN_FUNCTIONS = {"matplotlib"}
 
 MAX_LINES = 450
-MAX_LINES_OF = {"skae/estimators/base.py": 300}
+MAX_LINES_OF = {"skae/estimators/base.py": 310}
 
 # Calls that change a generator which the user's program shares with us.
 RESEEDS = {

@@ -12,7 +12,6 @@ import pytest
 import scipy.sparse as sp
 import torch
 from sklearn.exceptions import NotFittedError
-from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback
 
 from skae import (
@@ -21,6 +20,7 @@ from skae import (
     SparseAutoencoderTransformer,
     VAETransformer,
 )
+from skae.constraints import InvalidParameterError
 from skae.exceptions import NonFiniteLossError, SupportError
 from skae.likelihoods import Gaussian
 from tests.helpers import ESTIMATORS, QUICK, VOCABULARIES, low_rank, one_hot, weights_of

@@ -12,7 +12,7 @@ from torch import nn
 from skae._scaling import ColumnSummary, Scaling
 from skae._training.batches import Batch
 from skae._training.bottlenecks import Bottleneck, Term
-from skae._training.callbacks import Course, FiniteGuard, FitProgress, SoftThreshold
+from skae._training.callbacks import Course, EndOfTraining, FiniteGuard, FitProgress, SoftThreshold
 from skae._training.module import AutoencoderModule, Observation, Output
 from skae._training.objective import Objective
 from skae._training.optimizers import OPTIMIZERS, make_optimizer
@@ -423,7 +423,7 @@ def run(course, objective, net=None, each_epoch=lambda net, epoch: None):
             net.history.record(course.monitor, value)
             each_epoch(net, epoch + 1)
             course.on_epoch_end(net)
-    except KeyboardInterrupt:
+    except EndOfTraining:
         pass
     course.on_train_end(net)
     return rates

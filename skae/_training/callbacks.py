@@ -15,6 +15,13 @@ from skae.exceptions import NonFiniteLossError
 from skae.schedules import Schedule
 
 
+class EndOfTraining(Exception):
+    """How a callback ends a training in which nothing went wrong.
+
+    Callbacks of skorch raise ``KeyboardInterrupt``, which is a real Ctrl-C as well.
+    """
+
+
 class Course(Callback):
     """The learning rate of each step, and the end of the training.
 
@@ -96,7 +103,7 @@ class Course(Callback):
         if self.waited >= self.n_iter_no_change and self.converged_at is None:
             self.converged_at = self.epoch
         if self.converged_at is not None and self._factor(self.epoch) == 0.0:
-            raise KeyboardInterrupt  # skorch's way to end a training
+            raise EndOfTraining
 
     def on_train_end(self, net, **kwargs):
         """Go back to the best weights, and to the rate at which the next training starts."""

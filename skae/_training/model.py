@@ -16,6 +16,7 @@ from skae._training.batches import to_csr, to_tensor
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
 from skae._training.plan import Plan, choose_plan
+from skae._training.surroundings import usual_torch
 from skae._training.trainer import choose_device, make_net
 from skae.likelihoods import Likelihood
 
@@ -60,10 +61,12 @@ class Model:
             self.totals = _totals(X)
         self.n_stored = (X != 0).sum() / X.shape[0]
 
+    @usual_torch()
     def codes(self, X) -> np.ndarray:
         """Return the code of each row."""
         return self._map(self.net.module_.code, X, self.scaling).astype(X.dtype, copy=False)
 
+    @usual_torch()
     def scores(self, X) -> np.ndarray:
         """Return the log-likelihood of each row, in nats, in the units of X.
 
@@ -73,10 +76,12 @@ class Model:
         scores = self._map(self.net.module_.score, X, self.scaling).astype(np.float64)
         return np.maximum(scores, _LOWEST_SCORE) + log_determinant
 
+    @usual_torch()
     def kl(self, X) -> np.ndarray:
         """Return the KL of each latent of each row, in nats."""
         return self._map(self.net.module_.kl, X, self.scaling)
 
+    @usual_torch()
     def decode(self, codes, rows=None, sparse: bool = False):
         """Return the mean of the rows with these codes, in the units of X.
 
@@ -103,6 +108,7 @@ class Model:
             blocks = (np.where(np.isnan(block), 0.0, block) for block in blocks)
         return _stack((block.astype(codes.dtype, copy=False) for block in blocks), sparse)
 
+    @usual_torch()
     def sample(self, codes: np.ndarray, seed: int):
         """Return a drawn row for each code, of the type and format of the training rows."""
         module, likelihood = self.net.module_, self.likelihood

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import BatchScoring, Callback, EpochScoring, PassthroughScoring
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
@@ -45,7 +45,8 @@ def choose_device(device: str) -> str:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:  # torch raises either
             raise ValueError(
-                f"device={device!r} is not a torch device of this machine: {error} "
+                f"device={device!r} is not a torch device of this machine: "
+                f"{str(error).strip().rstrip('.')}. "
                 "Choose device='auto' to take the best one that is there."
             ) from error
         return device
@@ -83,9 +84,43 @@ def _is_callback(value) -> bool:
 
 def _sees_gradients(callback) -> bool:
     """Return whether a callback of the user's does something to gradients, as clipping does."""
+    return _kind(callback).on_grad_computed is not Callback.on_grad_computed
+
+
+def _kind(callback) -> Any:
+    """Return the class of a callback of the user's, however it is given."""
     callback = callback[1] if isinstance(callback, tuple) else callback
-    kind: Any = callback if isinstance(callback, type) else type(callback)
-    return kind.on_grad_computed is not Callback.on_grad_computed
+    return callback if isinstance(callback, type) else type(callback)
+
+
+def _check_callbacks(callbacks: list) -> None:
+    """Raise ``ValueError`` where a callback is none, or needs what this training does not have."""
+    for callback in callbacks:
+        if not _is_callback(callback):
+            raise ValueError(
+                "callbacks must hold skorch callbacks, their classes, or pairs of a name and one. "
+                f"Got {callbacks!r} instead."
+            )
+        kind = _kind(callback)
+        if issubclass(kind, EpochScoring | BatchScoring | PassthroughScoring):
+            raise ValueError(
+                f"{kind.__name__} scores predictions or single batches, which the training of an "
+                "autoencoder does not have. The terms of each epoch stand in history_ after fit, "
+                "and in net.history for a callback of your own; early_stopping=True adds those of "
+                "rows held out."
+            )
+
+
+def _check_monitors(net: AutoencoderNet) -> None:
+    """Raise ``ValueError`` where a callback watches held-out rows, and there are none."""
+    for _, callback in net.callbacks_:
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor.startswith("valid_"):
+            raise ValueError(
+                f"{type(callback).__name__} watches {monitor!r}, but this training holds no rows "
+                "out. Set early_stopping=True and call fit, or let it watch the training rows: "
+                f"monitor={monitor.replace('valid_', 'train_', 1)!r}."
+            )
 
 
 class Stopping(NamedTuple):
@@ -100,12 +135,7 @@ class Stopping(NamedTuple):
 
 def make_net(*, device, optimizer, learning_rate, weight_decay, callbacks, verbose, seed, **module):
     """Return an initialised net for a module with these arguments."""
-    for callback in callbacks:
-        if not _is_callback(callback):
-            raise ValueError(
-                "callbacks must hold skorch callbacks, their classes, or pairs of a name and one. "
-                f"Got {callbacks!r} instead."
-            )
+    _check_callbacks(callbacks)
     net = AutoencoderNet(
         AutoencoderModule,
         Objective,
@@ -155,6 +185,8 @@ def train(
         rows = make_rows(X, *held_out, scaling, net.device, net.module_.takes_csr)
         net.train_split = predefined_split(rows)
         index, weight = part
+    else:
+        _check_monitors(net)
     csr = net.module_.takes_csr
     rows = make_rows(X, index, weight, scaling, net.device, csr, plan.n_sampled)
     net.batch_size = choose_batch_size(batch_size, len(rows))
@@ -179,14 +211,13 @@ def train(
         _temporary_callbacks(net, first, last=[course]),
         _seeded_if_needed(net),
         threads_for(net.module_, net.batch_size),
-        _unchanged_on_error(net),
     ):
         net.partial_fit(rows)
     return course.converged_at is not None or course.epoch < n_epochs
 
 
 @contextlib.contextmanager
-def _unchanged_on_error(net: AutoencoderNet):
+def unchanged_on_error(net: AutoencoderNet):
     """Put a net that was trained before back as it was, where going on with it fails.
 
     A loss that is not finite is no such failure: the net then keeps its last finite weights.
@@ -197,14 +228,17 @@ def _unchanged_on_error(net: AutoencoderNet):
     before = None
     if n_epochs:
         before = copy.deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
+        others = net.lowest_losses.copy(), vars(net.module_.bottleneck).copy()
     try:
         yield
     except NonFiniteLossError:
         raise
-    except BaseException:
+    except BaseException:  # Ctrl-C too
         if before is not None:
             net.module_.load_state_dict(before[0])
             net.optimizer_.load_state_dict(before[1])
+            net.lowest_losses = others[0]
+            vars(net.module_.bottleneck).update(others[1])
             del net.history[n_epochs:]
         raise
 

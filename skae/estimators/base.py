@@ -17,11 +17,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skae._duplicates import merge_duplicates, representatives
+from skae._hints import HintsMixin
 from skae._random import draw_seed
 from skae._training.bottlenecks import Bottleneck
 from skae._training.callbacks import SoftThreshold
 from skae._training.model import build_model
-from skae._training.trainer import Stopping, choose_n_epochs, train
+from skae._training.surroundings import usual_torch
+from skae._training.trainer import Stopping, choose_n_epochs, train, unchanged_on_error
 from skae._validation import resolve
 from skae.estimators.answers import AnswersMixin
 from skae.estimators.parameters import default_of
@@ -31,7 +33,7 @@ from skae.noise import NOISES
 from skae.schedules import SCHEDULES
 
 
-class BaseAutoencoder(AnswersMixin, BaseEstimator):
+class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
     """Base of the four transformers."""
 
     # What a final class says of its own --------------------------------------------------------
@@ -99,19 +101,22 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         return self._fit(X, sample_weight, resume=hasattr(self, "net_"), one_epoch=True)
 
     def _fit(self, X, sample_weight, resume: bool, one_epoch: bool):
-        before = self.__dict__.copy()
+        before, memory = self.__dict__.copy(), vars(getattr(self, "_model", self)).copy()
         try:
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
             index, weight = merge_duplicates(X, weight)
-            if resume:
-                self._check_same_layout()
-            else:
-                self._build(X, index, weight)
-            self._train(X, index, weight, one_epoch)
+            with usual_torch(training=True):
+                if resume:
+                    self._check_same_layout()
+                else:
+                    self._build(X, index, weight)
+                with unchanged_on_error(self.net_):
+                    self._train(X, index, weight, one_epoch)
         except NonFiniteLossError:
             raise  # with the last finite weights, which are worth keeping
         except BaseException:  # Ctrl-C too
             self.__dict__ = before
+            vars(getattr(self, "_model", self)).update(memory)
             raise
         return self
 
@@ -233,8 +238,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
 
     def _look_back(self, X, index, weight) -> None:
         """Set the fitted attributes that tell how the training went, and what came of it."""
-        # An epoch that Ctrl-C cut short has no record.
-        history = [row for row in self.net_.history if "train_loss" in row]
+        history = self.net_.history
         names = [name for row in history for name in row if name.startswith(("train_", "valid_"))]
         self.history_ = {
             name.removeprefix("train_"): [row.get(name, np.nan) for row in history]

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, dataclass_transform
 
-from sklearn.utils._param_validation import StrOptions
-
+from skae._hints import hint_at_parameters
 from skae._validation import Component, choice
+from skae.constraints import StrOptions
 
 _WIDTH = 96
 _SECTIONS = ("Attributes", "Raises", "Warns", "See Also", "Notes", "References", "Examples")
@@ -38,7 +38,7 @@ def choices(
 ) -> Any:
     """Return a field for a name of a vocabulary, an object of its ``base``, or one of ``also``."""
     words = [one for one in also if one is not None]
-    values: list = choice(names, base) if base else [StrOptions(set(names))]
+    values: list = choice(names, base) if base else [StrOptions(names)]
     values += [StrOptions({word}) for word in words]
     quoted = ", ".join(f'"{name}"' for name in [*words, *names])
     kinds = [f"{{{quoted}}}", *([base.__name__] if base else [])]
@@ -71,7 +71,7 @@ def estimator(cls: Class) -> Class:
     constraints = {name: one.metadata["values"] for name, one in ordered.items()}
     cls._parameter_constraints = constraints  # type: ignore[attr-defined]
     cls.__doc__ = _docstring(cls, list(ordered.values()))
-    return cls
+    return hint_at_parameters(cls)
 
 
 def _fields(cls: type) -> dict[str, dataclasses.Field]:

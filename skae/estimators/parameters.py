@@ -7,11 +7,10 @@ from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils._param_validation import Interval, StrOptions
-
 from skae._scaling import SCALINGS
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.plan import METHODS
+from skae.constraints import Interval, StrOptions
 from skae.estimators.declaration import choices, parameter
 from skae.likelihoods import LIKELIHOODS, Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
@@ -152,7 +151,7 @@ class SharedParameters:
     )
     optimizer: Any = parameter(
         "adam",
-        [StrOptions(set(OPTIMIZERS)), callable],
+        [StrOptions(OPTIMIZERS), callable],
         f"{{{', '.join(map(repr, OPTIMIZERS))}}} or callable".replace("'", '"'),
         """"adam" is AdamW, "sgd" has Nesterov momentum 0.9; a callable takes the groups of
         parameters and returns a torch optimiser.""",

@@ -7,10 +7,11 @@ from numbers import Real
 from typing import Any
 
 import scipy.sparse as sp
-from sklearn.utils._param_validation import Interval, StrOptions
 
+from skae._tables import to_sparse_interface
 from skae._training.bottlenecks import SparseBottleneck
 from skae._validation import resolve
+from skae.constraints import Interval, StrOptions
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import choices, estimator, parameter
 from skae.estimators.parameters import SharedParameters
@@ -110,7 +111,7 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
             Non-negative; CSR with ``sparse_output=True``.
         """
         codes = super().transform(X)
-        return sp.csr_array(codes) if self.sparse_output else codes
+        return to_sparse_interface(sp.csr_array(codes), X) if self.sparse_output else codes
 
     def _make_bottleneck(self):
         sparsity = resolve(self.sparsity, SPARSITIES)

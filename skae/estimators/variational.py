@@ -7,11 +7,11 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils._param_validation import Interval
-
 from skae._random import torch_generator
 from skae._training.bottlenecks import VariationalBottleneck
+from skae._training.surroundings import usual_torch
 from skae._validation import resolve
+from skae.constraints import Interval
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import choices, estimator, parameter
 from skae.estimators.parameters import SharedParameters
@@ -137,6 +137,7 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
     def _watched_from(self):
         return getattr(self._warmup(), "share", 0.0)
 
+    @usual_torch()
     def _draw_codes(self, n_samples, seed):
         if self._sampler is not None:
             return super()._draw_codes(n_samples, seed)

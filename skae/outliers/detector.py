@@ -10,10 +10,12 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from skae._hints import HintsMixin
 from skae._random import derive_seed, draw_seed
+from skae._tables import to_sparse_interface, validate_table
+from skae.constraints import HasMethods, Interval, StrOptions
 from skae.estimators.denoising import DenoisingAETransformer
 from skae.outliers.conformal import benjamini_hochberg, conformal_p_values
 from skae.outliers.deviations import (
@@ -26,7 +28,7 @@ _AUTO_SHARE, _ROWS_FOR_OFFSET = 0.01, 10_000
 _STEPS, _BATCH_SIZE = 500, 256
 
 
-class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
+class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
     r"""Anomaly detector: deviations from the nearest rows and from what a network expects.
 
     Three deviations of a row are added up: from the nearest training row, from the combination of
@@ -369,6 +371,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         X = self._validate_rows(X)
         self._check_combined("score_features")
         shares, rest = self._deviations.shares(X)
+        shares = to_sparse_interface(shares, X)
         return (shares, rest) if return_rest else shares
 
     def explain(self, x, n_reasons=5):
@@ -388,6 +391,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
             what the neighbours and the network say, in the units of X), ``share`` of the score, in
             [0, 1]; the largest share first.
         """
+        check_is_fitted(self)  # before anything is said about the row
         X = self._validate_rows(_one_row(x))
         self._check_combined("explain")
         dense = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)[0]
@@ -420,11 +424,7 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
     def _validate_rows(self, X, reset: bool = False):
         if not reset:
             check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset)
-        if sp.issparse(X) and not X.has_canonical_format:
-            X = X.copy()
-            X.sum_duplicates()
-        return X
+        return validate_table(self, X, reset)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
