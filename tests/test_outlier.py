@@ -14,7 +14,6 @@ from sklearn.svm import OneClassSVM
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.constraints import InvalidParameterError
-from skae.outliers.conformal import benjamini_hochberg, conformal_p_values
 from skae.outliers.deviations import Recipe, _choose_references
 from skae.outliers.neighbours import Neighbourhood, Neighbours, _smallest
 from tests.helpers import global_generators_untouched, low_rank
@@ -150,7 +149,8 @@ def test_bad_rows_take_no_part_in_the_training_of_the_network():
     largest = [
         AutoencoderOutlierDetector(network, contamination=share, random_state=0)
         .fit(X)
-        .estimator_.largest_
+        .estimators_[0]
+        .largest_
         for share in ("auto", 0.1)
     ]
     assert largest[0] > 20 > largest[1]
@@ -173,7 +173,7 @@ def test_locality_counts_a_gap_in_a_dense_part_for_more():
     dense, loose = rng.normal(0, 0.05, (300, 2)), rng.normal(8, 1.0, (300, 2))
     detector = AutoencoderOutlierDetector(**QUICK).fit(np.vstack([dense, loose]))
     near_dense, near_loose = detector.score_samples([[0.0, 1.0], [8.0, 9.0]])
-    found = detector._deviations
+    found = detector._ensemble.members[0].deviations
     assert near_dense < near_loose
     assert found.root[found.neighbours.rows[:, 0] < 0].mean() < found.root.mean()
 
@@ -305,52 +305,6 @@ def test_reasons_of_a_sparse_row_have_its_values(quick_sparse):
     assert reasons["share"].sum() == pytest.approx(1.0)
 
 
-# Calibration.
-
-
-def test_p_values_are_right_by_hand():
-    p = conformal_p_values(np.array([0.0, 2.0, 2.5, 9.0]), np.array([1.0, 2.0, 3.0]))
-    assert p.tolist() == [0.25, 0.75, 0.75, 1.0]
-
-
-def test_alarms_are_right_by_hand():
-    p = np.array([0.01, 0.039, 0.03, 0.6, 0.9])
-    assert benjamini_hochberg(p, 0.1).tolist() == [True, True, True, False, False]
-    assert not benjamini_hochberg(p, 0.01).any()
-
-
-def test_p_values_of_normal_rows_are_uniform():
-    n_tests, n_repeats = 200, 12
-    below = []
-    for seed in range(n_repeats):
-        X = low_rank(400 + n_tests, seed=0)[np.random.RandomState(seed).permutation(600)]
-        detector = AutoencoderOutlierDetector(
-            QUICK_NETWORK, calibration_fraction=0.5, random_state=seed
-        ).fit(X[:400])
-        below.append([np.mean(detector.p_values(X[400:]) <= t) for t in (0.05, 0.1, 0.3, 0.7)])
-    # Conditional on the calibration rows the rate has a standard deviation of its own.
-    for t, rate in zip((0.05, 0.1, 0.3, 0.7), np.transpose(below), strict=True):
-        error = np.sqrt(t * (1 - t) * (1 / 200 + 1 / n_tests) / n_repeats)
-        assert abs(rate.mean() - t) < 4 * error + 1 / 201
-
-
-def test_false_discovery_rate_is_kept():
-    share_false, found = [], []
-    for seed in range(12):
-        rng = np.random.RandomState(seed)
-        train, normal = rng.normal(size=(600, 4)), rng.normal(size=(180, 4))
-        odd = rng.normal(size=(20, 4)) + 6.0
-        detector = AutoencoderOutlierDetector(
-            QUICK_NETWORK, fdr=0.2, calibration_fraction=0.5, random_state=seed
-        ).fit(train)
-        alarm = detector.predict(np.vstack([normal, odd])) == -1
-        share_false.append(alarm[:180].sum() / max(alarm.sum(), 1))
-        found.append(alarm[180:].mean())
-    error = np.std(share_false) / np.sqrt(len(share_false))
-    assert np.mean(share_false) <= 0.2 + 2 * error
-    assert np.mean(found) > 0.8
-
-
 # Habits.
 
 
@@ -451,10 +405,17 @@ def test_pipeline_and_pickle():
     assert set(pipe.predict(X)) == {-1, 1}
 
 
+def assert_mean_of_estimators(detector):
+    new = low_rank(20, seed=1)
+    scores = [estimator.score_samples(new) for estimator in detector.estimators_]
+    assert len(scores) == 3
+    np.testing.assert_allclose(detector.score_samples(new), np.mean(scores, axis=0), rtol=1e-12)
+
+
 def test_any_object_with_scores_will_do():
     X = low_rank(200)
     detector = AutoencoderOutlierDetector(OneClassSVM(), random_state=0).fit(X)
-    assert np.array_equal(detector.score_samples(X), detector.estimator_.score_samples(X))
+    assert_mean_of_estimators(detector)
     with pytest.raises(ValueError, match="needs criterion='combined'"):
         detector.score_features(X)
     with pytest.raises(ValueError, match="needs an estimator with a method reconstruct"):
@@ -464,7 +425,7 @@ def test_any_object_with_scores_will_do():
 def test_log_likelihood_is_that_of_the_estimator():
     X = low_rank(200)
     detector = AutoencoderOutlierDetector(criterion="log_likelihood", **QUICK).fit(X)
-    assert np.array_equal(detector.score_samples(X), detector.estimator_.score_samples(X))
+    assert_mean_of_estimators(detector)
 
 
 @pytest.mark.parametrize(
@@ -473,7 +434,8 @@ def test_log_likelihood_is_that_of_the_estimator():
         ("contamination", 0.0),
         ("contamination", 0.6),
         ("fdr", 1.0),
-        ("calibration_fraction", 0),
+        ("cv", 1),
+        ("cv", "3"),
         ("n_references", 0),
         ("criterion", "distance"),
         ("estimator", StandardScaler()),
@@ -494,9 +456,3 @@ def test_bad_rows_are_named(default):
     X[2, 3] = np.nan
     with pytest.raises(ValueError, match="contains NaN"):
         default.score_samples(X)
-
-
-def test_p_values_need_rows_held_out():
-    detector = AutoencoderOutlierDetector(**QUICK).fit(low_rank(4))
-    with pytest.raises(ValueError, match="Raise calibration_fraction"):
-        detector.p_values(low_rank(4))

@@ -9,23 +9,26 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skae._hints import HintsMixin
 from skae._random import derive_seed, draw_seed
 from skae._tables import to_sparse_interface, validate_table
 from skae.constraints import HasMethods, Interval, StrOptions
-from skae.estimators.denoising import DenoisingAETransformer
-from skae.outliers.conformal import benjamini_hochberg, conformal_p_values
-from skae.outliers.deviations import (
-    Deviations,
-    Recipe,
-    distinct_rows,
+from skae.outliers.calibration import (
+    conformal_p_values,
+    extrapolated_p_values,
+    fewest_odd,
+    raise_alarms,
+    threshold,
 )
+from skae.outliers.deviations import Deviations, Recipe, distinct_rows
+from skae.outliers.ensemble import Ensemble, Member
+from skae.outliers.folds import Judges, deal_out
+from skae.outliers.network import fit_network
+from skae.outliers.one_row import one_row
 
-_AUTO_SHARE, _ROWS_FOR_OFFSET = 0.01, 10_000
-_STEPS, _BATCH_SIZE = 500, 256
+_AUTO_SHARE, _MOST_CALIBRATION_ROWS = 0.01, 10_000
 
 
 class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
@@ -42,37 +45,42 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
     estimator : estimator or None, default=None
         What reconstructs rows, cloned and fitted: any object with ``reconstruct`` (the four
         transformers of skae) or only ``score_samples``. None is a `DenoisingAETransformer` without
-        a bottleneck and with "swap_gaussian" noise, trained for 500
-        steps, fewer below 200 rows.
+        a bottleneck and with "swap_gaussian" noise, trained for 350 steps, fewer below 125 rows.
     contamination : "auto" or float, default="auto"
         Share of bad rows in the training set, in (0, 0.5]; it fixes ``offset_``. With a number,
         the detector is robust: the mean squared distance to the tenth of the training rows that is
         nearest (at least 20 rows, and that share of them if it is larger) takes the place of the
         distances to the nearest row and to the combination, and that share of the rows, the
         farthest from their tenth, is kept from the network. "auto" trusts all training rows and
-        puts ``offset_`` where one in a hundred of them is below.
+        puts ``offset_`` where one in a hundred rows like them is below. Either share is promised
+        for new rows drawn like the training rows; with a number, for the training rows as well.
     criterion : {"auto", "combined", "log_likelihood"}, default="auto"
         "combined" is described above, "log_likelihood" is ``estimator.score_samples`` as it is;
         "auto" is "combined" wherever the estimator has ``reconstruct``.
     fdr : float or None, default=None
         If given, in (0, 1): `predict` raises alarms at this false-discovery rate over the rows it
-        gets, instead of at ``offset_``.
-    calibration_fraction : float, default=0.1
-        Share of the training rows, in (0, 1), that is held out for `p_values`.
+        gets, instead of at ``offset_``. It warns where no row could be odd enough.
+    cv : int or splitter, default=3
+        The detector is fitted several times, each time without a part of the training rows, which
+        are then scored as new rows are: `offset_` and `p_values` come from these scores. An int, at
+        least 2, is the number of folds. A splitter of scikit-learn is given the distinct rows:
+        ``ShuffleSplit(1, test_size=0.2)`` fits once and holds out a fifth. Time grows with the
+        number of fits, in `fit` and for new rows.
     n_references : int, default=10000
-        Most training rows, at least 1, that rows are compared with: distinct ones, drawn at random.
-        With a number for ``contamination`` at most 1,000, a row as often as it occurs.
+        Most training rows, at least 1, that each fit compares rows with: distinct ones, drawn at
+        random. With a number for ``contamination`` at most 1,000, a row as often as it occurs.
     random_state : int, RandomState or None, default=None
         Source of all draws. An int gives the same detector every time.
 
     Attributes
     ----------
-    estimator_ : estimator
-        The fitted network.
+    estimators_ : list of estimators
+        The fitted networks, one for each fold.
     offset_ : float
         `decision_function` is `score_samples` minus this.
     calibration_scores_ : ndarray of shape (n_calibration,)
-        Sorted scores of the rows held out.
+        Sorted scores of training rows: of all with a number for ``contamination``, of at most
+        10,000 with "auto".
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -96,9 +104,18 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
 
     with :math:`m` the medians over the training rows, :math:`s_j` the root mean square error of the
     network in column j, and :math:`t(x)` the mean of :math:`\sqrt d` over the ten neighbours. The
-    combination is that of locally linear embedding. A training row that occurs once is no neighbour
-    of itself: it is compared with the other rows, so `fit_predict` finds odd rows in the training
-    set. Scores have no unit; about -1 is usual.
+    combination is that of locally linear embedding. Scores have no unit; about -1 is usual.
+
+    All this is fitted once for each fold, without the rows of that fold. A training row is scored
+    by the fit without it, and nothing of the score has learned from that row: no neighbour, no
+    network, no scale. A new row gets the mean of the scores of all fits. So the scores of the
+    training rows are those of new rows drawn like them, and `fit_predict` finds odd rows in the
+    training set. A training row is known again by its values in single precision; of copies in
+    several folds, the fits without one of them are averaged.
+
+    With ``cv=ShuffleSplit(1, test_size=0.2)``, the p-value of a new row that is no copy of a
+    training row is at most t with a probability of at most t, whatever the data are like. With
+    several folds that is measured, not proved; the user guide has the figures.
 
     With a number for ``contamination``, and N(x) the nearest tenth,
 
@@ -115,7 +132,13 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
 
     Vincent et al. (2010), "Stacked denoising autoencoders".
 
+    Vovk (2015), "Cross-conformal predictors".
+
+    Barber, Candès, Ramdas and Tibshirani (2021), "Predictive inference with the jackknife+".
+
     Bates et al. (2023), "Testing for outliers with conformal p-values".
+
+    Pickands (1975), "Statistical inference using extreme order statistics".
 
     Examples
     --------
@@ -132,7 +155,7 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "criterion": [StrOptions({"auto", "combined", "log_likelihood"})],
         "fdr": [Interval(Real, 0, 1, closed="neither"), None],
-        "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"])],
         "n_references": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
     }
@@ -152,7 +175,7 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         contamination="auto",
         criterion="auto",
         fdr=None,
-        calibration_fraction=0.1,
+        cv=3,
         n_references=10_000,
         random_state=None,
     ):
@@ -160,7 +183,7 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         self.contamination = contamination
         self.criterion = criterion
         self.fdr = fdr
-        self.calibration_fraction = calibration_fraction
+        self.cv = cv
         self.n_references = n_references
         self.random_state = random_state
 
@@ -184,20 +207,19 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         """
         X = self._validate_rows(X, reset=True)
         seed = draw_seed(self.random_state)
-        self._combined = self._choose_score()
-        train, held_out = self._split(X.shape[0], seed)
-        rows, counts = distinct_rows(X, train)
-        if self._combined or self._robust:
-            self._deviations = Deviations(X[rows], counts, self._recipe())
-        if self._robust:
-            train = train[self._deviations.trustworthy(X[train])]
-        self._fit_network(X, train, len(rows), seed)
-        if self._combined:
-            self._deviations.add_network(self.estimator_.reconstruct)
-        else:  # no more than what training rows were chosen by
-            self.__dict__.pop("_deviations", None)
-        self.calibration_scores_ = np.sort(self._scores(X[held_out]))
-        self.offset_ = self._choose_offset(X, seed)
+        combined = self._choose_score()
+        held_out = deal_out(X, self.cv, derive_seed(seed, 1) % 2**32)
+        members = [
+            self._fit_member(X, np.flatnonzero(~rows), combined, derive_seed(seed, 2, k))
+            for k, rows in enumerate(held_out.T)
+        ]
+        ensemble = Ensemble(members, Judges(X, held_out))
+        calibration = self._choose_rows(np.flatnonzero(held_out.any(axis=1)), seed)
+        scores = np.sort(ensemble.scores(X[calibration] if len(calibration) else X))
+        self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)
+        self.calibration_scores_ = scores if len(calibration) else scores[:0]
+        self.estimators_ = [member.estimator for member in members]
+        self._ensemble, self._combined = ensemble, combined
         return self
 
     @property
@@ -214,46 +236,31 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
             )
         return can_reconstruct and self.criterion != "log_likelihood"
 
-    def _split(self, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows to train on, and those to calibrate p-values with."""
-        order = np.random.RandomState(derive_seed(seed, 1) % 2**32).permutation(n_rows)
-        n_held_out = min(n_rows - 1, round(self.calibration_fraction * n_rows))
-        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+    def _choose_rows(self, rows: np.ndarray, seed: int) -> np.ndarray:
+        """Return the rows to calibrate with: all where a share of them is promised."""
+        if self._robust or len(rows) <= _MOST_CALIBRATION_ROWS:
+            return rows
+        state = np.random.RandomState(derive_seed(seed, 3) % 2**32)
+        return np.sort(state.permutation(rows)[:_MOST_CALIBRATION_ROWS])
 
-    def _choose_offset(self, X, seed: int) -> float:
-        """Return the score that the share of bad rows is below: exactly, where a share is given."""
+    def _fit_member(self, X, train: np.ndarray, combined: bool, seed: int) -> Member:
+        """Learn from some of the rows."""
+        rows, counts = distinct_rows(X, train)
+        if not (combined or self._robust):
+            return Member(self._fit_estimator(X, train, len(rows), seed), None)
+        deviations = Deviations(X[rows], counts, self._recipe())
         if self._robust:
-            return float(np.percentile(self._scores(X), 100.0 * self.contamination))
-        order = np.random.RandomState(derive_seed(seed, 3) % 2**32).permutation(X.shape[0])
-        scores = self._scores(X[np.sort(order[:_ROWS_FOR_OFFSET])])
-        return float(np.percentile(scores, 100.0 * _AUTO_SHARE))
+            train = train[deviations.trustworthy(X[train])]
+        estimator = self._fit_estimator(X, train, len(rows), seed)
+        if not combined:  # the neighbours chose training rows, and no more
+            return Member(estimator, None)
+        deviations.add_network(estimator.reconstruct)
+        return Member(estimator, deviations)
 
-    def _fit_network(self, X, train: np.ndarray, n_distinct: int, seed: int) -> None:
-        if self.estimator is not None:
-            self.estimator_ = clone(self.estimator).fit(X[train])
-            return
-        most = _STEPS * _BATCH_SIZE  # rows that the steps have room for
-        if len(train) > most:
-            state = np.random.RandomState(derive_seed(seed, 4) % 2**32)
-            train = np.sort(state.permutation(train)[:most])
-        n_batches = -(-min(n_distinct, most) // _BATCH_SIZE)
-        network = DenoisingAETransformer(
-            n_components=128,
-            hidden_layer_sizes=(128,),
-            noise="swap_gaussian",
-            noise_level=0.2,
-            input_scaling="fourth_moment" if sp.issparse(X) else "standard",
-            alpha=0.0,
-            batch_size=_BATCH_SIZE,
-            max_iter=-(-min(_STEPS, 100 + 2 * n_distinct) // n_batches),
-            tol=0.0,
-            n_iter_no_change=_STEPS,
-            random_state=derive_seed(seed, 2) % 2**31,
-        )
-        with warnings.catch_warnings():
-            # A fixed number of steps is what is wanted.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            self.estimator_ = network.fit(X[train])
+    def _fit_estimator(self, X, train: np.ndarray, n_distinct: int, seed: int):
+        if self.estimator is None:
+            return fit_network(X, train, n_distinct, seed)
+        return clone(self.estimator).fit(X[train])
 
     def _recipe(self) -> Recipe:
         if not self._robust:
@@ -314,35 +321,56 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         if self.fdr is None:
             odd = self.decision_function(X) < 0
         else:
-            odd = benjamini_hochberg(self.p_values(X), self.fdr)
+            p_values = self.p_values(X, extrapolate=True)
+            self._warn_if_nothing_can_be_found(len(p_values))
+            odd = raise_alarms(p_values, self.fdr)
         return np.where(odd, -1, 1)
 
-    def p_values(self, X):
-        """Return the conformal p-value of each row, from the training rows held out.
+    def p_values(self, X, extrapolate=False):
+        """Return how surprising each row is among the training rows.
 
         Parameters
         ----------
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
             Rows.
+        extrapolate : bool, default=False
+            Whether rows odder than all calibration rows get smaller p-values, from a Pareto
+            distribution fitted to the oddest tenth of the calibration scores, as `predict` takes
+            them with ``fdr``. For fewer than 20 calibration rows there is none.
 
         Returns
         -------
         p : ndarray of shape (n_samples,)
-            In (0, 1]. For a row drawn like the training rows, the probability of a p-value of at
-            most t is at most t. The smallest is 1 / (1 + number of rows held out).
+            In (0, 1]: (1 + number of calibration scores at or below the row's) / (1 + their
+            number), so the smallest is 1 / (1 + number of calibration scores) unless extrapolated.
+            See the notes of the class for what is promised.
 
         Raises
         ------
         ValueError
-            Too few training rows for one to be held out.
+            There is no row that was not learned from.
         """
         check_is_fitted(self)
         if not len(self.calibration_scores_):
             raise ValueError(
-                f"calibration_fraction={self.calibration_fraction!r} of the training rows is less "
-                "than one row, and p-values need rows held out. Raise calibration_fraction."
+                "p-values need calibration scores, those of training rows that some network has "
+                f"not learned from. With cv={self.cv!r} there is none: X needs at least 2 "
+                "rows."
             )
-        return conformal_p_values(self.score_samples(X), self.calibration_scores_)
+        p_values = extrapolated_p_values if extrapolate else conformal_p_values
+        return p_values(self.score_samples(X), self.calibration_scores_)
+
+    def _warn_if_nothing_can_be_found(self, n_rows: int) -> None:
+        n_odd = fewest_odd(n_rows, self.calibration_scores_, self.fdr)
+        if n_odd > 1:
+            n_calibration = len(self.calibration_scores_)
+            warnings.warn(
+                f"The smallest p-value is {1 / (1 + n_calibration):.2g}, from {n_calibration} "
+                f"calibration rows: with fdr={self.fdr!r}, at least {n_odd} of these {n_rows} rows "
+                "must be odd before one is an alarm. Fit on more rows, raise fdr, or judge fewer "
+                "rows at once.",
+                stacklevel=3,
+            )
 
     def score_features(self, X, return_rest=False):
         """Return the share of every feature in the score of each row.
@@ -370,7 +398,7 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         """
         X = self._validate_rows(X)
         self._check_combined("score_features")
-        shares, rest = self._deviations.shares(X)
+        shares, rest = self._ensemble.shares(X)
         shares = to_sparse_interface(shares, X)
         return (shares, rest) if return_rest else shares
 
@@ -392,10 +420,10 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
             [0, 1]; the largest share first.
         """
         check_is_fitted(self)  # before anything is said about the row
-        X = self._validate_rows(_one_row(x))
+        X = self._validate_rows(one_row(x))
         self._check_combined("explain")
         dense = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)[0]
-        expected, shares = self._deviations.one(X)
+        expected, shares = self._ensemble.one(X)
         top = np.argsort(shares, kind="stable")[:n_reasons]
         names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(len(dense))])
         return pd.DataFrame(
@@ -410,15 +438,13 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
     def _scores(self, X) -> np.ndarray:
         if not X.shape[0]:
             return np.empty(0)
-        if not self._combined:
-            return np.asarray(self.estimator_.score_samples(X), dtype=np.float64)
-        return self._deviations.scores(X)
+        return self._ensemble.scores(X)
 
     def _check_combined(self, method: str) -> None:
         if not self._combined:
             raise ValueError(
-                f"{method} needs criterion='combined': a log-likelihood of {self.estimator_!r} is "
-                "not known feature by feature."
+                f"{method} needs criterion='combined': a log-likelihood of {self.estimators_[0]!r} "
+                "is not known feature by feature."
             )
 
     def _validate_rows(self, X, reset: bool = False):
@@ -430,15 +456,3 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _one_row(x):
-    if sp.issparse(x) or isinstance(x, pd.DataFrame):
-        rows = x
-    elif isinstance(x, pd.Series):
-        rows = x.to_frame().T
-    else:
-        rows = np.atleast_2d(np.asarray(x))
-    if rows.shape[0] != 1:
-        raise ValueError(f"explain takes one row. Got {rows.shape[0]} rows instead.")
-    return rows

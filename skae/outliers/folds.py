@@ -1,0 +1,101 @@
+"""Rows that a member of an ensemble has not learned from, and who may judge a row.
+
+A row is told by its values, in single precision, so that a training row is known again afterwards
+and is scored as it was in `fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.model_selection import KFold
+
+from skae._duplicates import hash_rows
+
+
+def deal_out(X, cv, seed: int) -> np.ndarray:
+    """Return which rows each member does not learn from.
+
+    Rows are dealt out one by one, copies of a row as well: among new rows there will be copies of
+    training rows, as there are among these.
+
+    Parameters
+    ----------
+    X : ndarray or CSR of shape (n_samples, n_features)
+        Training rows.
+    cv : int or splitter
+        Number of folds, at least 2, or what has a method ``split``. Rows that are neither in the
+        training nor in the test rows of a split are held out as well.
+    seed : int
+        In [0, 2**32), for dealing out rows to folds.
+
+    Returns
+    -------
+    held_out : ndarray of bool, shape (n_samples, n_members)
+        A single row is not held out.
+    """
+    splits = list(_splits(X, cv, seed))
+    held_out = np.ones((X.shape[0], len(splits)), dtype=bool)
+    for member, train in enumerate(splits):
+        held_out[train, member] = False
+    return held_out
+
+
+def _splits(X, cv, seed: int) -> Iterator[np.ndarray]:
+    """Yield the rows that each member learns from."""
+    n_rows = X.shape[0]
+    if not isinstance(cv, Integral):
+        yield from (train for train, _ in cv.split(X))
+    elif n_rows == 1:
+        yield np.arange(1)
+    else:
+        folds = KFold(min(int(cv), n_rows), shuffle=True, random_state=seed)
+        yield from (train for train, _ in folds.split(np.empty(n_rows)))
+
+
+class Judges:
+    """Who may judge a row: for a training row, members that have not learned from it.
+
+    Of a row that occurs several times, those that have not learned from each of its copies.
+
+    Parameters
+    ----------
+    X : ndarray or CSR of shape (n_samples, n_features)
+        Training rows.
+    held_out : ndarray of bool, shape (n_samples, n_members)
+        Which of them each member has not learned from.
+
+    Attributes
+    ----------
+    keys : ndarray of uint64, shape (n_distinct,)
+        Of the distinct training rows, ascending.
+    judges : ndarray of bool, shape (n_distinct, n_members)
+    """
+
+    def __init__(self, X, held_out: np.ndarray):
+        self.keys, row = np.unique(_row_keys(X), return_inverse=True)
+        self.judges = np.zeros((len(self.keys), held_out.shape[1]), dtype=bool)
+        np.logical_or.at(self.judges, row, held_out)
+        self.judges[~self.judges.any(axis=1)] = True
+
+    def weights(self, X) -> np.ndarray:
+        """Return the weight of each member's judgement, of shape (n_samples, n_members).
+
+        Equal for all that may judge a row. That are all for a new row, and where it would be none.
+        """
+        keys = _row_keys(X)
+        place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
+        judges = self.judges[place] | (self.keys[place] != keys)[:, None]
+        return judges / judges.sum(axis=1, keepdims=True)
+
+
+def _row_keys(X) -> np.ndarray:
+    """Return a hash of each row in single precision; beyond its range, values are infinite."""
+    with np.errstate(over="ignore"):
+        if sp.issparse(X):
+            single = X.data.astype(np.float32), X.indices, X.indptr
+            return hash_rows(sp.csr_array(single, shape=X.shape))
+        return hash_rows(np.asarray(X).astype(np.float32))
