@@ -182,7 +182,9 @@ def _stack(sizes: tuple[int, ...], activation: str, generator: torch.Generator) 
 
 def _linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
     """Return a linear layer that draws from ``generator`` and not from the global one."""
-    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs, dtype=torch.float32)
+    layer = nn.Linear(n_inputs, n_outputs, device="meta")  # which draws nothing
+    layer.weight = nn.Parameter(torch.empty(n_outputs, n_inputs, dtype=torch.float32))
+    layer.bias = nn.Parameter(torch.empty(n_outputs, dtype=torch.float32))
     bound = n_inputs**-0.5
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)

@@ -1,9 +1,12 @@
-"""AdamW that takes gradients of some rows."""
+"""Named optimisers: torch's without its compiler, and AdamW that takes gradients of some rows."""
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 # With more rows than this share it is faster to go through all of them: memory is then read in a
@@ -11,7 +14,32 @@ from torch.optim.adamw import adamw
 MOST_ROWS = 0.2
 
 
-class RowAdamW(torch.optim.AdamW):
+class _Uncompiled(Optimizer):
+    """Methods of torch's optimisers, without the wrappers that keep `torch.compile` out of them.
+
+    These wrappers import the compiler at their first call, 1.5 seconds of processor time in the
+    first fit of a process (`benchmarks/first_fit.py`), and do nothing where nothing is compiled.
+    """
+
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
+
+class AdamW(_Uncompiled, torch.optim.AdamW):
+    """``torch.optim.AdamW``."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class SGD(_Uncompiled, torch.optim.SGD):
+    """``torch.optim.SGD``."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class RowAdamW(AdamW):
     """AdamW for dense gradients and, row by row, for sparse ones.
 
     A parameter with a sparse gradient of few rows is changed in these alone: moments and weight

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import chi
+from scipy.special import gammaincinv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -314,7 +314,8 @@ def _cubature_points(n_components: int, most: int, seed: int) -> Tensor:
     """
     generator = torch_generator(seed)
     n_spheres = max(1, most // (2 * n_components))
-    radii = chi.ppf((np.arange(n_spheres) + 0.5) / n_spheres, n_components)
+    shares = (np.arange(n_spheres) + 0.5) / n_spheres
+    radii = np.sqrt(2.0 * gammaincinv(n_components / 2, shares))  # quantiles of chi
     radii *= math.sqrt(n_components / np.square(radii).mean())
     points = [radius * _turned_basis(n_components, generator)[: most // 2] for radius in radii]
     directions = torch.cat(points)
