@@ -32,6 +32,7 @@ LAYER = {
     "_validation": "ground",
     "_hints": "ground",
     "_tables": "ground",
+    "_state": "ground",
     "constraints": "ground",
     "_random": "ground",
     "_scaling": "ground",

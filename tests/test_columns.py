@@ -11,7 +11,9 @@ from skae import AutoencoderOutlierDetector, AutoencoderTransformer, VAETransfor
 from skae._kernels.csr import Csr
 from skae._scaling import Scaling, fit_scaling, summarise_columns
 from skae._training.batches import CsrRows, to_csr, to_tensor
-from skae.outliers.deviations import column_scaling, scaled
+from skae.outliers.network import scaling_of
+from skae.outliers.same_rows import scaled
+from skae.outliers.training import column_scaling
 from tests.helpers import ESTIMATORS, low_rank
 
 pytestmark = [
@@ -333,7 +335,8 @@ def test_usual_value_may_be_any(as_format):
 
 @formats
 def test_detector_takes_the_same_floor(as_format):
-    found = column_scaling(as_format(pictures()), np.ones(2000))
+    X = as_format(pictures())
+    found = column_scaling(X, np.ones(2000), scaling_of("auto", sp.issparse(X)))
     assert np.abs(found.apply(np.ones((1, 60)))).max() < 60
 
 

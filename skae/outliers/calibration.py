@@ -12,6 +12,7 @@ from scipy.stats import false_discovery_control
 
 # The tail is fitted to this share of the calibration scores, and to no fewer than so many.
 _TAIL_SHARE, _FEWEST_IN_TAIL = 0.1, 10
+_MOST_SCORES = 10**6
 # No tail is taken to be lighter than that of a t distribution with three degrees of freedom: scores
 # are squares, so that a density r**-4 of distances leaves a share proportional to score**(-3 / 2).
 _LEAST_SHAPE = 2.0 / 3.0
@@ -100,6 +101,18 @@ def extrapolated_p_values(scores: np.ndarray, calibration: np.ndarray) -> np.nda
     smaller = np.minimum(p_values[beyond], tail.p_values(scores[beyond]))
     p_values[beyond] = np.maximum(smaller, np.finfo(float).tiny)
     return p_values
+
+
+def spread_weights(scores: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return sorted scores, each as often as its weight says; of large weights, in proportion.
+
+    For weights that are not whole numbers, evenly spaced steps through their sum.
+    """
+    order = np.argsort(scores, kind="stable")
+    total = np.cumsum(weight[order])
+    n = max(1, int(min(np.rint(total[-1]), max(len(scores), _MOST_SCORES))))
+    places = np.searchsorted(total, (np.arange(n) + 0.5) * (total[-1] / n))
+    return scores[order][places.clip(max=len(scores) - 1)]
 
 
 def threshold(calibration: np.ndarray, share: float) -> float:

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.utils.validation import _check_sample_weight
 
 from skae._hints import HintsMixin
 from skae._random import derive_seed, draw_seed
-from skae._tables import to_sparse_interface, validate_table
-from skae.constraints import HasMethods, Interval, StrOptions
-from skae.outliers.calibration import (
-    conformal_p_values,
-    extrapolated_p_values,
-    fewest_odd,
-    raise_alarms,
-    threshold,
-)
-from skae.outliers.deviations import Deviations, Recipe, distinct_rows
-from skae.outliers.ensemble import Ensemble, Member
+from skae._scaling import SCALINGS
+from skae._state import restored_on_error
+from skae._validation import resolve
+from skae.constraints import HasMethods, Interval, Names, StrOptions
+from skae.outliers.answers import AnswersMixin
+from skae.outliers.calibration import spread_weights, threshold
+from skae.outliers.criteria import CRITERIA, Criterion
+from skae.outliers.ensemble import Ensemble
 from skae.outliers.folds import Judges, deal_out
-from skae.outliers.network import fit_network
-from skae.outliers.one_row import one_row
+from skae.outliers.network import can_reconstruct, scaling_of
+from skae.outliers.rows import Rows
+from skae.outliers.same_rows import SameRows
+from skae.outliers.training import Settings, distinct_rows, fit_scores
 
 _AUTO_SHARE, _MOST_CALIBRATION_ROWS = 0.01, 10_000
 
 
-class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
-    r"""Anomaly detector: deviations from the nearest rows and from what a network expects.
+class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEstimator):
+    r"""Anomaly detector: neighbours and a network together.
 
     Three deviations of a row are added up: from the nearest training row, from the combination of
     the ten nearest that comes closest to it, and from its reconstruction by a denoising
@@ -44,38 +41,55 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
     ----------
     estimator : estimator or None, default=None
         What reconstructs rows, cloned and fitted: any object with ``reconstruct`` (the four
-        transformers of skae) or only ``score_samples``. None is a `DenoisingAETransformer` without
-        a bottleneck and with "swap_gaussian" noise, trained for 350 steps, fewer below 125 rows.
+        transformers of skae) or only ``score_samples`` (such as a pipeline). It gets rows as they
+        are given, a DataFrame as a DataFrame. None is a `DenoisingAETransformer` without a
+        bottleneck and with "swap_gaussian" noise, trained for 350 steps, fewer below 125 rows.
     contamination : "auto" or float, default="auto"
-        Share of bad rows in the training set, in (0, 0.5]; it fixes ``offset_``. With a number,
-        the detector is robust: the mean squared distance to the tenth of the training rows that is
-        nearest (at least 20 rows, and that share of them if it is larger) takes the place of the
-        distances to the nearest row and to the combination, and that share of the rows, the
-        farthest from their tenth, is kept from the network. "auto" trusts all training rows and
-        puts ``offset_`` where one in a hundred rows like them is below. Either share is promised
-        for new rows drawn like the training rows; with a number, for the training rows as well.
-    criterion : {"auto", "combined", "log_likelihood"}, default="auto"
-        "combined" is described above, "log_likelihood" is ``estimator.score_samples`` as it is;
-        "auto" is "combined" wherever the estimator has ``reconstruct``.
+        Share of bad rows in the training set, in (0, 0.5]; it fixes ``offset_``, and that share of
+        the rows, the farthest from the tenth that is nearest to them, is kept from the network.
+        "auto" trusts all training rows and puts ``offset_`` where one in a hundred rows like them
+        is below. Either share is promised for new rows drawn like the training rows; with a number,
+        for the training rows as well.
+    criterion : {"auto", "combined", "neighbours_and_network", "robust_neighbours_and_network", \
+            "log_likelihood"} or Criterion, default="auto"
+        "neighbours_and_network" is described above. "robust_neighbours_and_network" takes the mean
+        squared distance to the tenth of the training rows that is nearest (at least 20 rows, and
+        ``contamination`` if that is more) in the place of the distances to the nearest row and to
+        the combination. "combined" is the robust one if ``contamination`` is a number, else the
+        other. "log_likelihood" is ``estimator.score_samples`` as it is, with rows of whatever the
+        estimator takes; "auto" is "combined" wherever the estimator has ``reconstruct``. Objects
+        have parameters, the weights of the parts among them: see `NeighboursAndNetwork`.
     fdr : float or None, default=None
         If given, in (0, 1): `predict` raises alarms at this false-discovery rate over the rows it
         gets, instead of at ``offset_``. It warns where no row could be odd enough.
-    cv : int or splitter, default=3
-        The detector is fitted several times, each time without a part of the training rows, which
-        are then scored as new rows are: `offset_` and `p_values` come from these scores. An int, at
-        least 2, is the number of folds. A splitter of scikit-learn is given the distinct rows:
-        ``ShuffleSplit(1, test_size=0.2)`` fits once and holds out a fifth. Time grows with the
-        number of fits, in `fit` and for new rows.
+    cv : int, splitter or list of splits, default=3
+        Number of fits, at least 2, each without one fold of the training rows, whose scores fix
+        ``offset_`` and `p_values`. Or a splitter of scikit-learn: ``ShuffleSplit(1,
+        test_size=0.2)`` fits once and holds out a fifth. Time grows with the number of fits.
     n_references : int, default=10000
         Most training rows, at least 1, that each fit compares rows with: distinct ones, drawn at
-        random. With a number for ``contamination`` at most 1,000, a row as often as it occurs.
+        random. The robust criterion takes at most 1,000, a row as often as it occurs.
+    input_scaling : {"auto", "standard", "fourth_moment", "max", "log1p"} or None, default="auto"
+        Units in which columns are compared, and in which the network of the default sees them, as
+        for the transformers. "auto" is "standard" for dense and "fourth_moment" for sparse rows.
+        None leaves them as they are: for columns of one unit, such as TF-IDF weights.
+    device : str, default="auto"
+        Where the network of the default is trained, as for the transformers. An ``estimator`` has
+        its own; so with ``callbacks``.
+    callbacks : list of skorch callbacks or None, default=None
+        Called during the training of the network of the default, once for each fold.
+    verbose : int, default=0
+        1 shows progress bars for work that takes more than a second, in `fit` and in whatever
+        scores rows; 2 and more print a line for each epoch of the network of the default as well.
     random_state : int, RandomState or None, default=None
         Source of all draws. An int gives the same detector every time.
 
     Attributes
     ----------
     estimators_ : list of estimators
-        The fitted networks, one for each fold.
+        The fitted networks, one for each fold; none where the network has no weight.
+    criterion_ : Criterion
+        The criterion of the fit: what a name came to.
     offset_ : float
         `decision_function` is `score_samples` minus this.
     calibration_scores_ : ndarray of shape (n_calibration,)
@@ -106,12 +120,14 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
     network in column j, and :math:`t(x)` the mean of :math:`\sqrt d` over the ten neighbours. The
     combination is that of locally linear embedding. Scores have no unit; about -1 is usual.
 
-    All this is fitted once for each fold, without the rows of that fold. A training row is scored
-    by the fit without it, and nothing of the score has learned from that row: no neighbour, no
-    network, no scale. A new row gets the mean of the scores of all fits. So the scores of the
-    training rows are those of new rows drawn like them, and `fit_predict` finds odd rows in the
-    training set. A training row is known again by its values in single precision; of copies in
-    several folds, the fits without one of them are averaged.
+    Scales, networks and their errors are fitted once for each fold, without the rows of that fold.
+    A training row is scored by the fit that has not learned from it, and compared with the *other*
+    rows, unless it occurs more than once. A new row gets the mean of the scores of all fits. So
+    training rows are scored as new rows drawn like them are, and `fit_predict` finds odd rows in
+    the training set. A training row is known again within rounding: rows are the same where no
+    cell differs by more than about 1e-6 of its size and of the usual deviation in its column, so
+    that a row that was in a file or in single precision keeps its score. Right outside of that it
+    is a new row, and the training row its neighbour.
 
     With ``cv=ShuffleSplit(1, test_size=0.2)``, the p-value of a new row that is no copy of a
     training row is at most t with a probability of at most t, whatever the data are like. With
@@ -153,21 +169,21 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "score_samples"]), None],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
-        "criterion": [StrOptions({"auto", "combined", "log_likelihood"})],
+        "criterion": [StrOptions(["auto", "combined"]), Names(CRITERIA), Criterion],
         "fdr": [Interval(Real, 0, 1, closed="neither"), None],
-        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"])],
+        "cv": [
+            Interval(Integral, 2, None, closed="left"),
+            HasMethods(["split", "get_n_splits"]),
+            list,
+            tuple,
+        ],
         "n_references": [Interval(Integral, 1, None, closed="left")],
+        "input_scaling": [StrOptions(["auto", *SCALINGS]), None],
+        "device": [str],
+        "callbacks": [list, tuple, None],
+        "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
-
-    #: Weights of the deviations from the nearest row, from the combination, and of the network.
-    _weights = (1.0, 1.0, 0.3)
-    #: The same when the training set is contaminated, where anomalies have twins.
-    _robust_weights = (1.0, 0.0, 0.3)
-    _n_neighbors = 10
-    _locality = 0.5
-    #: Then near rows are a share of few references: more than a clump of anomalies can fill.
-    _share_robust, _n_neighbors_robust, _n_references_robust = 0.1, 20, 1_000
 
     def __init__(
         self,
@@ -178,6 +194,10 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         cv=3,
         n_references=10_000,
         random_state=None,
+        input_scaling="auto",
+        device="auto",
+        callbacks=None,
+        verbose=0,
     ):
         self.estimator = estimator
         self.contamination = contamination
@@ -186,11 +206,15 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         self.cv = cv
         self.n_references = n_references
         self.random_state = random_state
+        self.input_scaling = input_scaling
+        self.device = device
+        self.callbacks = callbacks
+        self.verbose = verbose
 
     # Training -----------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Learn what rows are like.
 
         Parameters
@@ -199,260 +223,123 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
             Training rows: normal ones, or with a share ``contamination`` of others.
         y : None
             Ignored; there for pipelines.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, not negative. A weight of 2 is the row given twice, one of 0 the row left out.
+            An ``estimator`` gets them if its ``fit`` takes them.
 
         Returns
         -------
         self : object
-            The fitted detector.
+            The fitted detector. Where anything fails, it is what it was before.
+
+        Raises
+        ------
+        ValueError
+            The estimator scores or reconstructs training rows by what is not a number.
         """
-        X = self._validate_rows(X, reset=True)
-        seed = draw_seed(self.random_state)
-        combined = self._choose_score()
-        held_out = deal_out(X, self.cv, derive_seed(seed, 1) % 2**32)
-        members = [
-            self._fit_member(X, np.flatnonzero(~rows), combined, derive_seed(seed, 2, k))
-            for k, rows in enumerate(held_out.T)
-        ]
-        ensemble = Ensemble(members, Judges(X, held_out))
-        calibration = self._choose_rows(np.flatnonzero(held_out.any(axis=1)), seed)
-        scores = np.sort(ensemble.scores(X[calibration] if len(calibration) else X))
-        self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)
-        self.calibration_scores_ = scores if len(calibration) else scores[:0]
-        self.estimators_ = [member.estimator for member in members]
-        self._ensemble, self._combined = ensemble, combined
+        with restored_on_error(self):
+            self._fit(X, sample_weight)
         return self
+
+    def _fit(self, X, sample_weight) -> None:
+        criterion = self._choose_criterion()
+        numbers = criterion.has_shares or self._robust or self.estimator is None
+        rows = self._validate_rows(X, reset=True, numbers=numbers)
+        weight = _check_weights(sample_weight, rows)
+        seed = draw_seed(self.random_state)
+        held_out = deal_out(rows.values, weight, self.cv, derive_seed(seed, 1) % 2**32)
+        kept = np.flatnonzero(weight)
+        rows, weight, held_out = rows.take(kept), weight[kept], held_out[kept]
+        same_rows = SameRows(rows.values)
+        # Rows that no member learns from are not even compared with.
+        learned = (held_out < weight[:, None]).any(axis=1)
+        distinct = distinct_rows(rows, np.where(learned, weight, 0.0), same_rows)
+        settings = self._settings(criterion, sp.issparse(rows.values))
+        members = [
+            fit_scores(
+                rows,
+                weight - held_out[:, k],
+                distinct,
+                same_rows,
+                settings,
+                derive_seed(seed, 2, k),
+                f"Fold {k + 1} of {held_out.shape[1]}",
+            )
+            for k in range(held_out.shape[1])
+        ]
+        ensemble = Ensemble(members, Judges(same_rows, held_out), sp.issparse(rows.values))
+        calibration = np.minimum(weight, held_out.sum(axis=1))
+        scores = self._training_scores(ensemble, rows, weight, calibration, seed)
+        self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)
+        self.calibration_scores_ = scores if calibration.any() else scores[:0]
+        self.estimators_ = [m.estimator for m in members if m.estimator is not None]
+        self.criterion_, self._ensemble = criterion, ensemble
 
     @property
     def _robust(self) -> bool:
         return self.contamination != "auto"
 
-    def _choose_score(self) -> bool:
-        """Return whether the score is the combined one."""
-        can_reconstruct = self.estimator is None or hasattr(self.estimator, "reconstruct")
-        if self.criterion == "combined" and not can_reconstruct:
+    def _choose_criterion(self) -> Criterion:
+        name = self.criterion
+        if isinstance(name, str) and name == "auto":
+            name = "combined" if can_reconstruct(self.estimator) else "log_likelihood"
+        if isinstance(name, str) and name == "combined":
+            name = ("robust_" if self._robust else "") + "neighbours_and_network"
+        criterion = resolve(name, CRITERIA)
+        if criterion.needs_reconstruct() and not can_reconstruct(self.estimator):
             raise ValueError(
-                "criterion='combined' needs an estimator with a method reconstruct. "
+                f"criterion={self.criterion!r} needs an estimator with a method reconstruct. "
                 f"Got {self.estimator!r}. Set criterion='log_likelihood'."
             )
-        return can_reconstruct and self.criterion != "log_likelihood"
+        return criterion
 
-    def _choose_rows(self, rows: np.ndarray, seed: int) -> np.ndarray:
-        """Return the rows to calibrate with: all where a share of them is promised."""
-        if self._robust or len(rows) <= _MOST_CALIBRATION_ROWS:
-            return rows
-        state = np.random.RandomState(derive_seed(seed, 3) % 2**32)
-        return np.sort(state.permutation(rows)[:_MOST_CALIBRATION_ROWS])
-
-    def _fit_member(self, X, train: np.ndarray, combined: bool, seed: int) -> Member:
-        """Learn from some of the rows."""
-        rows, counts = distinct_rows(X, train)
-        if not (combined or self._robust):
-            return Member(self._fit_estimator(X, train, len(rows), seed), None)
-        deviations = Deviations(X[rows], counts, self._recipe())
-        if self._robust:
-            train = train[deviations.trustworthy(X[train])]
-        estimator = self._fit_estimator(X, train, len(rows), seed)
-        if not combined:  # the neighbours chose training rows, and no more
-            return Member(estimator, None)
-        deviations.add_network(estimator.reconstruct)
-        return Member(estimator, deviations)
-
-    def _fit_estimator(self, X, train: np.ndarray, n_distinct: int, seed: int):
-        if self.estimator is None:
-            return fit_network(X, train, n_distinct, seed)
-        return clone(self.estimator).fit(X[train])
-
-    def _recipe(self) -> Recipe:
-        if not self._robust:
-            return Recipe(self._weights, self.n_references, self._n_neighbors, self._locality)
-        return Recipe(
-            self._robust_weights,
-            min(self.n_references, self._n_references_robust),
-            self._n_neighbors_robust,
-            share=max(self._share_robust, self.contamination),
-            contamination=self.contamination,
+    def _settings(self, criterion: Criterion, sparse: bool) -> Settings:
+        network = {
+            "input_scaling": scaling_of(self.input_scaling, sparse),
+            "device": self.device,
+            "callbacks": self.callbacks,
+            "verbose": self.verbose,
+        }
+        return Settings(
+            criterion,
+            self.estimator,
+            self.contamination if self._robust else 0.0,
+            self.n_references,
+            self.input_scaling,
+            network,
+            int(self.verbose),
         )
 
-    # Answers ------------------------------------------------------------------------------------
+    def _training_scores(self, ensemble, rows, weight, calibration, seed: int) -> np.ndarray:
+        """Return the sorted scores of rows that are new to their judges, as often as they weigh.
 
-    def score_samples(self, X):
-        """Return how normal each row is.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            High is normal. With the combined score at most 0, and about -1 for a usual row.
+        All where a share of them is promised. Where there are none, of all rows.
         """
-        return self._scores(self._validate_rows(X))
-
-    def decision_function(self, X):
-        """Return `score_samples` minus ``offset_``: below 0 for outliers.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        decision : ndarray of shape (n_samples,)
-            Negative for outliers.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Return which rows are outliers.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows. With ``fdr`` the answer for a row depends on which rows stand beside it.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            -1 for outliers, 1 for the others.
-        """
-        if self.fdr is None:
-            odd = self.decision_function(X) < 0
-        else:
-            p_values = self.p_values(X, extrapolate=True)
-            self._warn_if_nothing_can_be_found(len(p_values))
-            odd = raise_alarms(p_values, self.fdr)
-        return np.where(odd, -1, 1)
-
-    def p_values(self, X, extrapolate=False):
-        """Return how surprising each row is among the training rows.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-        extrapolate : bool, default=False
-            Whether rows odder than all calibration rows get smaller p-values, from a Pareto
-            distribution fitted to the oddest tenth of the calibration scores, as `predict` takes
-            them with ``fdr``. For fewer than 20 calibration rows there is none.
-
-        Returns
-        -------
-        p : ndarray of shape (n_samples,)
-            In (0, 1]: (1 + number of calibration scores at or below the row's) / (1 + their
-            number), so the smallest is 1 / (1 + number of calibration scores) unless extrapolated.
-            See the notes of the class for what is promised.
-
-        Raises
-        ------
-        ValueError
-            There is no row that was not learned from.
-        """
-        check_is_fitted(self)
-        if not len(self.calibration_scores_):
+        weight = calibration if calibration.any() else weight
+        index = np.flatnonzero(weight)
+        if not self._robust and len(index) > _MOST_CALIBRATION_ROWS:
+            state = np.random.RandomState(derive_seed(seed, 3) % 2**32)
+            index = np.sort(state.permutation(index)[:_MOST_CALIBRATION_ROWS])
+        scores = ensemble.raw_scores(rows.take(index), self._tracker("Training rows"))
+        if np.isnan(scores).any():
             raise ValueError(
-                "p-values need calibration scores, those of training rows that some network has "
-                f"not learned from. With cv={self.cv!r} there is none: X needs at least 2 "
-                "rows."
+                f"{ensemble.members[0].estimator!r} scores {np.isnan(scores).sum()} of "
+                f"{len(scores)} training rows by what is not a number (NaN). Scale or clip its "
+                "input, or choose another estimator."
             )
-        p_values = extrapolated_p_values if extrapolate else conformal_p_values
-        return p_values(self.score_samples(X), self.calibration_scores_)
-
-    def _warn_if_nothing_can_be_found(self, n_rows: int) -> None:
-        n_odd = fewest_odd(n_rows, self.calibration_scores_, self.fdr)
-        if n_odd > 1:
-            n_calibration = len(self.calibration_scores_)
-            warnings.warn(
-                f"The smallest p-value is {1 / (1 + n_calibration):.2g}, from {n_calibration} "
-                f"calibration rows: with fdr={self.fdr!r}, at least {n_odd} of these {n_rows} rows "
-                "must be odd before one is an alarm. Fit on more rows, raise fdr, or judge fewer "
-                "rows at once.",
-                stacklevel=3,
-            )
-
-    def score_features(self, X, return_rest=False):
-        """Return the share of every feature in the score of each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-        return_rest : bool, default=False
-            Whether to return what is left out as well.
-
-        Returns
-        -------
-        shares : ndarray or CSR of shape (n_samples, n_features)
-            At most 0; the lower, the more the feature speaks against the row. CSR for sparse X:
-            features that neither the row uses nor hold a thousandth of its score are left out.
-        rest : ndarray of shape (n_samples,)
-            What was left out, 0 for dense X: ``shares.sum(axis=1) + rest`` is `score_samples`. Only
-            with ``return_rest``.
-
-        Raises
-        ------
-        ValueError
-            The score is a log-likelihood, which is not known feature by feature.
-        """
-        X = self._validate_rows(X)
-        self._check_combined("score_features")
-        shares, rest = self._ensemble.shares(X)
-        shares = to_sparse_interface(shares, X)
-        return (shares, rest) if return_rest else shares
-
-    def explain(self, x, n_reasons=5):
-        """Return the features that speak most against a row.
-
-        Parameters
-        ----------
-        x : array-like of shape (n_features,), or a table or sparse array of one row
-            The row.
-        n_reasons : int, default=5
-            Most features to return, at least 1.
-
-        Returns
-        -------
-        reasons : DataFrame of shape (n_reasons, 4)
-            ``feature`` (its name, or x0, x1, ...), ``value`` in the row, ``expected`` (the mean of
-            what the neighbours and the network say, in the units of X), ``share`` of the score, in
-            [0, 1]; the largest share first.
-        """
-        check_is_fitted(self)  # before anything is said about the row
-        X = self._validate_rows(one_row(x))
-        self._check_combined("explain")
-        dense = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)[0]
-        expected, shares = self._ensemble.one(X)
-        top = np.argsort(shares, kind="stable")[:n_reasons]
-        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(len(dense))])
-        return pd.DataFrame(
-            {
-                "feature": [names[j] for j in top],
-                "value": dense[top],
-                "expected": expected[top],
-                "share": shares[top] / min(shares.sum(), -np.finfo(float).tiny),
-            }
-        )
-
-    def _scores(self, X) -> np.ndarray:
-        if not X.shape[0]:
-            return np.empty(0)
-        return self._ensemble.scores(X)
-
-    def _check_combined(self, method: str) -> None:
-        if not self._combined:
-            raise ValueError(
-                f"{method} needs criterion='combined': a log-likelihood of {self.estimators_[0]!r} "
-                "is not known feature by feature."
-            )
-
-    def _validate_rows(self, X, reset: bool = False):
-        if not reset:
-            check_is_fitted(self)
-        return validate_table(self, X, reset)
+        return spread_weights(scores, weight[index])
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _check_weights(sample_weight, rows: Rows) -> np.ndarray:
+    """Return the weight of each row."""
+    weight = _check_sample_weight(
+        sample_weight, rows.values, dtype=np.float64, ensure_non_negative=True
+    )
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight

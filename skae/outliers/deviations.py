@@ -5,33 +5,77 @@ Everything is a sum of squared errors of single cells, so a score is a sum of sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
-from skae._duplicates import merge_duplicates
-from skae._scaling import Scaling, fit_scaling, summarise_columns
-from skae.outliers.neighbours import Comparison, Neighbourhood, Neighbours
+from skae._scaling import Scaling
+from skae.outliers.neighbours import Comparison, MeanOfNearest, NearestRows
+from skae.outliers.rows import Rows, map_blocks
+from skae.outliers.same_rows import Units
 
-_CELLS_PER_BLOCK, _FEWEST_ROWS = 2**20, 32
-# Columns that a sparse row does not use are left out of its shares below this part of its score.
-_SMALLEST_SHARE = 1e-3
 # A deviation is measured against its median, but never against less than this a column, and the
 # divisor of a score is no smaller than that.
 _LEAST_USUAL, _LEAST_ROOT = 1e-4, 0.1
+_LEAST_USUAL_OF_NETWORK = 1e-9
+# A column that the network knows almost exactly counts as if its mean squared error were this part
+# of the mean over the columns.
+_LEAST_ERROR = 1e-4
+# What a cell counts at most, and where the network gives no number.
+_MOST = 1e200
 
 
-class Recipe(NamedTuple):
-    """How deviations become a score."""
+class Network:
+    """A fitted estimator, and the squared error of its reconstructions that is usual in a column.
 
-    weights: tuple[float, float, float]  # nearest rows, their combination, network
-    n_references: int  # most rows to compare with
-    n_neighbors: int  # how many of them count as near
-    locality: float = 0.0  # power of what is usual near a row; 0: the same everywhere
-    share: float = 0.0  # share of the references that are near, where that is more
-    contamination: float = 0.0  # share of the training rows that may be bad
+    Parameters
+    ----------
+    estimator : estimator with ``reconstruct``
+    trusted : Rows
+        Rows that say what is usual.
+    scaling : Scaling
+        Units of the errors.
+
+    Raises
+    ------
+    ValueError
+        The estimator reconstructs a row by what is not a number.
+    """
+
+    def __init__(self, estimator, trusted: Rows, scaling: Scaling):
+        self.estimator, self.scaling = estimator, scaling
+        total = np.sum([e.sum(axis=0) for e in map_blocks(self._squared_errors, trusted)], axis=0)
+        mean = total / trusted.values.shape[0]
+        if np.isnan(mean).any():
+            raise ValueError(
+                f"{estimator!r} reconstructs training rows by values that are not numbers (NaN). "
+                "Scale or clip its input, or choose another estimator."
+            )
+        self.mean_error = mean + _LEAST_ERROR * mean.mean() + np.finfo(float).tiny
+
+    def deviations(self, rows: Rows) -> np.ndarray:
+        """Return the squared error in every cell, over what is usual in its column."""
+        with np.errstate(over="ignore"):
+            cells = self._squared_errors(rows) / self.mean_error
+        return np.fmin(cells, _MOST)
+
+    def expected(self, rows: Rows) -> np.ndarray:
+        """Return reconstructions, in the units of X."""
+        found = self.estimator.reconstruct(rows.given)
+        found = found.toarray() if sp.issparse(found) else np.asarray(found, dtype=np.float64)
+        return np.maximum(found, 0.0) if self.scaling.logarithm else found
+
+    def _squared_errors(self, rows: Rows) -> np.ndarray:
+        """Return the squared error of the network in every cell, in scaled units."""
+        dense = rows.values.toarray() if sp.issparse(rows.values) else rows.values
+        expected = self.expected(rows)
+        if self.scaling.logarithm:
+            expected, dense = np.log1p(expected), np.log1p(dense)
+        error = expected - dense
+        with np.errstate(over="ignore"):
+            return np.square(error / self.scaling.scale)
 
 
 class _Part(NamedTuple):
@@ -44,172 +88,121 @@ class _Part(NamedTuple):
     divisor: np.ndarray  # (n,), what is usual near the row
 
 
+class Weights(NamedTuple):
+    """How deviations become a score."""
+
+    nearest: float
+    combination: float
+    network: float
+    locality: float = 0.0  # power of what is usual near a row; 0: the same everywhere
+
+
 class Deviations:
     """Deviations of rows, each measured against its median over the reference rows.
 
+    Rows to be scored come a block at a time, in the format of the reference rows.
+
     Parameters
     ----------
-    X : ndarray or CSR of shape (n_distinct, n_features)
-        Distinct training rows, in random order.
-    counts : ndarray of shape (n_distinct,)
-        How often each occurs.
-    recipe : Recipe
+    references : Rows
+    counts : ndarray of shape (n_references,)
+        How often each counts for the medians.
+    neighbours : NearestRows or MeanOfNearest
+        Made of the same rows, in scaled units.
+    near : ndarray of shape (n_references, 2)
+        What `deviations_from_neighbours` says of them.
+    network : Network or None
+        None: there is none.
+    weights : Weights
+    units : Units
     """
 
-    def __init__(self, X, counts: np.ndarray, recipe: Recipe):
-        self.recipe, self.scaling = recipe, column_scaling(X, counts)
-        chosen, self.weight = _choose_references(counts, recipe)
-        self.references = X[chosen]
-        rows, counts = scaled(self.references, self.scaling), counts[chosen]
-        n_neighbors = max(recipe.n_neighbors, round(recipe.share * len(chosen)))
-        kind = Neighbourhood if recipe.share else Neighbours
-        self.neighbours = kind(rows, counts, n_neighbors)
-
-    def trustworthy(self, X) -> np.ndarray:
-        """Return which rows are left without the share that lies farthest from its neighbours."""
-        blocks = (scaled(X[block], self.scaling) for block in _blocks(X))
-        distance = np.concatenate([self.neighbours.mean_distance(block) for block in blocks])
-        return _all_but_largest(distance, self.recipe.contamination)
-
-    def add_network(self, reconstruct: Callable) -> None:
-        """Take in what reconstructs rows, and measure what deviations are usual."""
-        self.reconstruct = reconstruct
-        near = self._from_neighbours()
-        deviations = np.stack([*near, self._from_network(near[0])], axis=1)
-        floor = np.array([_LEAST_USUAL * self.references.shape[1]] * 2 + [1e-9])
-        weights = np.array(self.recipe.weights)
-        usual = np.maximum(_weighted_median(deviations, self.weight), floor)
-        self.unit = weights / weights.sum() / usual
+    def __init__(
+        self,
+        references: Rows,
+        counts: np.ndarray,
+        neighbours: NearestRows | MeanOfNearest,
+        near: np.ndarray,
+        network: Network | None,
+        weights: Weights,
+        units: Units,
+    ):
+        self.neighbours, self.network, self.units = neighbours, network, units
+        self.locality = weights.locality
+        floor = _LEAST_USUAL * references.values.shape[1]
+        least = np.array([floor, floor, _LEAST_USUAL_OF_NETWORK])
+        deviations = np.column_stack([near, self._from_network(references)])
+        usual = np.maximum(_weighted_median(deviations, counts), least)
+        each = np.array(weights[:3], dtype=np.float64)
+        self.unit = each / each.sum() / usual
         self.root = np.sqrt(deviations @ self.unit)
-        del self.references
 
-    def scores(self, X) -> np.ndarray:
+    @property
+    def estimator(self):
+        """The fitted estimator, or None."""
+        return None if self.network is None else self.network.estimator
+
+    def scores(self, rows: Rows) -> np.ndarray:
         """Return the score of each row; high is normal."""
-        return np.concatenate([self._block_scores(X[block]) for block in _blocks(X)])
-
-    def shares(self, X) -> tuple:
-        """Return the shares of the features (CSR for CSR), and what was left out of each row."""
-        found = [self._block_shares(X[block]) for block in _blocks(X)]
-        rest = np.concatenate([left_out for _, left_out in found])
-        shares = [share for share, _ in found]
-        if not sp.issparse(X):
-            return np.concatenate(shares), rest
-        kind = sp.csr_array if isinstance(X, sp.sparray) else sp.csr_matrix
-        return kind(sp.vstack(shares, format="csr")), rest
-
-    def one(self, X) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is expected of one row, in the units of X, and all its shares."""
-        (part,) = self._parts(X)
-        near = np.zeros(X.shape[1] + 1)
-        near[_columns(part, X.shape[1])[0]] = part.expected[0]
-        network = np.asarray(self.reconstruct(X))[0]
-        return (self.scaling.undo(near[:-1]) + network) / 2, self._dense_shares(X)[0]
-
-    # What is usual --------------------------------------------------------------------------------
-
-    def _from_neighbours(self) -> np.ndarray:
-        """Return the two deviations of the reference rows from the others."""
-        result = np.empty((2, self.neighbours.rows.shape[0]))
-        for c in self.neighbours.compare(self.neighbours.rows):
-            result[:, c.rows] = c.nearest.sum(axis=1), c.local.sum(axis=1)
-        return result
-
-    def _from_network(self, from_neighbours: np.ndarray) -> np.ndarray:
-        """Fix the mean squared error of each column; return the deviations of the references."""
-        trusted = self.references[_all_but_largest(from_neighbours, self.recipe.contamination)]
-        blocks = (self._squared_errors(trusted[block]) for block in _blocks(trusted))
-        mean = np.sum([block.sum(axis=0) for block in blocks], axis=0) / trusted.shape[0]
-        self.mean_error = mean + 1e-4 * mean.mean() + np.finfo(float).tiny
-        X = self.references
-        return np.concatenate([self._network_part(X[block]).sum(axis=1) for block in _blocks(X)])
-
-    # A block of rows ------------------------------------------------------------------------------
-
-    def _block_scores(self, X) -> np.ndarray:
-        scores = self._network_part(X).sum(axis=1) * -self.unit[2]
-        for part in self._parts(X):
+        scores = self._from_network(rows) * -self.unit[2]
+        for part in self._parts(rows):
             scores[part.rows] -= part.shares.sum(axis=1)
             scores[part.rows] /= part.divisor
         return scores
 
-    def _block_shares(self, X):
-        shares = self._dense_shares(X)
-        if not sp.issparse(X):
-            return shares, np.zeros(len(shares))
-        total = shares.sum(axis=1)
-        kept = shares < _SMALLEST_SHARE * total[:, None]
-        kept[np.repeat(np.arange(len(shares)), np.diff(X.indptr)), X.indices] = True
-        sparse = sp.csr_array(np.where(kept, shares, 0.0))
-        return sparse, total - sparse.sum(axis=1)
-
-    def _dense_shares(self, X) -> np.ndarray:
-        shares = np.zeros((X.shape[0], X.shape[1] + 1))  # the last column takes the fill
-        shares[:, :-1] = self._network_part(X) * -self.unit[2]
-        for part in self._parts(X):
-            shares[part.rows[:, None], _columns(part, X.shape[1])] -= part.shares
+    def shares(self, rows: Rows) -> np.ndarray:
+        """Return the shares of all features, (n_samples, n_features), which add up to the score."""
+        n, n_features = rows.values.shape
+        shares = np.zeros((n, n_features + 1))  # the last column takes the fill
+        if self.network is not None:
+            shares[:, :-1] = self.network.deviations(rows) * -self.unit[2]
+        for part in self._parts(rows):
+            shares[part.rows[:, None], _columns(part, n_features)] -= part.shares
             shares[part.rows] /= part.divisor[:, None]
         return shares[:, :-1]
 
-    def _parts(self, X) -> Iterator[_Part]:
-        for c in self.neighbours.compare(scaled(X, self.scaling)):
-            shares = c.nearest * self.unit[0] + c.local * self.unit[1]
+    def expected(self, rows: Rows) -> np.ndarray:
+        """Return the mean of what neighbours and network say, in the units of X."""
+        n, n_features = rows.values.shape
+        near = np.zeros((n, n_features + 1))
+        for part in self._parts(rows):
+            near[part.rows[:, None], _columns(part, n_features)] = part.expected
+        said = self.units.scaling.undo(near[:, :-1])
+        return said if self.network is None else (said + self.network.expected(rows)) / 2
+
+    def _from_network(self, rows: Rows) -> np.ndarray:
+        if self.network is None:
+            return np.zeros(rows.values.shape[0])
+        blocks = map_blocks(self.network.deviations, rows)
+        return np.concatenate([block.sum(axis=1) for block in blocks])
+
+    def _parts(self, rows: Rows) -> Iterator[_Part]:
+        X = rows.values
+        tolerance = self.units.tolerance(X)
+        for c in self.neighbours.compare(self.units.scaled(X), tolerance):
+            shares = c.nearest * self.unit[0] + c.residual * self.unit[1]
             yield _Part(c.rows, c.columns, shares, c.expected, self._divisor(c))
 
     def _divisor(self, c: Comparison) -> np.ndarray:
         root = np.maximum(self.root[c.neighbours].mean(axis=1), _LEAST_ROOT)
-        return root**self.recipe.locality
-
-    def _network_part(self, X) -> np.ndarray:
-        return self._squared_errors(X) / self.mean_error
-
-    def _squared_errors(self, X) -> np.ndarray:
-        """Return the squared error of the network in every cell, in scaled units."""
-        rows = X.toarray() if sp.issparse(X) else X
-        error = np.asarray(self.reconstruct(X), dtype=np.float64) - rows
-        return (error / self.scaling.scale) ** 2
+        return root**self.locality
 
 
-def distinct_rows(X, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return distinct rows among these, in random order, and how often each occurs."""
-    rows, weight = merge_duplicates(X[index], None)
-    each = len(index) / len(rows)
-    counts = np.full(len(rows), each) if weight is None else weight * each
-    return index[rows], np.rint(counts)
+def deviations_from_neighbours(
+    neighbours: NearestRows | MeanOfNearest, tolerance: np.ndarray, track
+) -> np.ndarray:
+    """Return how far each reference row is from the nearest of the others, and their combination.
 
-
-def _choose_references(counts: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of the distinct rows others are compared with, and the weight of each.
-
-    Distinct rows cover the table best. A share of the references stands for a share of the table
-    only where a row is among them as often as it occurs.
+    Returns
+    -------
+    deviations : ndarray of shape (n_references, 2)
+        Squared.
     """
-    if not recipe.share:
-        return np.arange(min(len(counts), recipe.n_references)), counts[: recipe.n_references]
-    total = np.cumsum(counts)
-    n = int(min(total[-1], recipe.n_references))
-    steps = (np.arange(n) + 0.5) * (total[-1] / n)
-    return np.searchsorted(total, steps), np.ones(n)
-
-
-def _all_but_largest(values: np.ndarray, left_out: float) -> np.ndarray:
-    """Return, in order, the indices of all values but a share, the largest."""
-    n_kept = max(1, round(len(values) * (1.0 - left_out)))
-    return np.sort(np.argsort(values, kind="stable")[:n_kept])
-
-
-def column_scaling(X, counts: np.ndarray) -> Scaling:
-    """Return the units in which columns are compared."""
-    sparse = sp.issparse(X)
-    columns = summarise_columns(X, np.arange(X.shape[0]), counts)
-    scaling = fit_scaling("fourth_moment" if sparse else "standard", columns, sparse)
-    return scaling or Scaling(None, np.ones(X.shape[1]))
-
-
-def scaled(X, scaling: Scaling):
-    """Return rows in scaled units and double precision, CSR staying CSR."""
-    if not sp.issparse(X):
-        return scaling.apply(X.astype(np.float64, copy=False))
-    return scaling.apply_csr(X)
+    rows = neighbours.references.rows
+    result = np.empty((rows.shape[0], 2))
+    for c in track(neighbours.compare(rows, tolerance), rows.shape[0], "neighbours"):
+        result[c.rows] = np.column_stack([c.nearest.sum(axis=1), c.residual.sum(axis=1)])
+    return result
 
 
 def _weighted_median(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -225,11 +218,3 @@ def _columns(part: _Part, n_features: int) -> np.ndarray:
     if part.columns is None:
         return np.broadcast_to(np.arange(n_features), part.shares.shape)
     return np.where(part.columns < 0, n_features, part.columns)
-
-
-def _blocks(X) -> Iterator[slice]:
-    """Yield slices of rows that may be made dense."""
-    # The network works on no fewer rows than this at once; it would fill them up.
-    step = max(_FEWEST_ROWS, _CELLS_PER_BLOCK // X.shape[1] // _FEWEST_ROWS * _FEWEST_ROWS)
-    for start in range(0, X.shape[0], step):
-        yield slice(start, start + step)

@@ -1,80 +1,91 @@
 """Detectors that learned from different rows, and what they say of a row together.
 
-Each is made of a network and, for the combined score, of deviations. A training row is judged by
-those alone that have not learned from it, a new row by all: their mean. So the score of a training
-row is what it would be for a new row, and the scores of all training rows say what is usual.
+A training row is judged by those alone that have not learned from it, a new row by all: their mean.
+So the score of a training row is what it would be for a new row, and the scores of all training
+rows say what is usual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
 from skae.outliers.folds import Judges
+from skae.outliers.rows import Rows, row_blocks
 
-
-class Member(NamedTuple):
-    """What was learned from some of the training rows."""
-
-    estimator: Any
-    deviations: Any  # Deviations; None: the score is that of the estimator
-
-    def scores(self, X) -> np.ndarray:
-        """Return the score of each row; high is normal."""
-        if self.deviations is None:
-            return np.asarray(self.estimator.score_samples(X), dtype=np.float64)
-        return self.deviations.scores(X)
+# Columns that a sparse row does not use are left out of its shares below this part of its score.
+_SMALLEST_SHARE = 1e-3
+# The score of a row of which a member says what is no number, or minus infinity.
+LOWEST = -1e300
 
 
 class Ensemble(NamedTuple):
-    """Members, and who may judge a row."""
+    """Members, what they learned from, and who may judge a row."""
 
-    members: list[Member]
+    members: list[Any]  # what a criterion's fit returns
     judges: Judges
+    sparse: bool  # whether they learned from CSR
 
-    def scores(self, X) -> np.ndarray:
-        """Return the mean score of each row; high is normal."""
-        total = np.zeros(X.shape[0])
-        for member, rows, weight in self._judgements(X):
-            total[rows] += weight * member.scores(_take(X, rows))
-        return total
+    def scores(self, rows: Rows, track: Callable) -> np.ndarray:
+        """Return the mean score of each row; high is normal.
 
-    def shares(self, X) -> tuple:
+        A row of which a member says what is no number is as odd as can be.
+        """
+        return np.nan_to_num(self.raw_scores(rows, track), nan=LOWEST, neginf=LOWEST, posinf=np.inf)
+
+    def raw_scores(self, rows: Rows, track: Callable) -> np.ndarray:
+        """Return the mean score of each row, NaN where a member says so."""
+        blocks = self._blocks(rows, track)
+        return np.concatenate([self._mean(block, "scores") for block in blocks] or [np.empty(0)])
+
+    def shares(self, rows: Rows, track: Callable) -> tuple:
         """Return the mean shares of the features (CSR for CSR), and what was left out of a row."""
-        total, rest = 0.0, np.zeros(X.shape[0])
-        for member, rows, weight in self._judgements(X):
-            shares, left_out = member.deviations.shares(_take(X, rows))
-            back = sp.csr_array(
-                (weight, (rows, np.arange(len(rows)))), shape=(X.shape[0], len(rows))
+        sparse = sp.issparse(rows.values)
+        shares, left_out = [], []
+        for block, start in zip(
+            self._blocks(rows, track), row_blocks(*rows.values.shape), strict=True
+        ):
+            dense = self._mean(block, "shares")
+            kept = _sparse_shares(dense, rows.values[start]) if sparse else dense
+            shares.append(kept)
+            left_out.append(
+                dense.sum(axis=1) - kept.sum(axis=1) if sparse else np.zeros(len(dense))
             )
-            total = total + back @ shares
-            rest[rows] += weight * left_out
-        if not sp.issparse(X):
-            return total, rest
-        kind = sp.csr_array if isinstance(X, sp.sparray) else sp.csr_matrix
-        return kind(total), rest
+        return (sp.vstack(shares, format="csr") if sparse else np.concatenate(shares)), (
+            np.concatenate(left_out)
+        )
 
-    def one(self, X) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is expected of one row, in the units of X, and all its shares."""
-        said = [
-            weight[0] * np.stack(member.deviations.one(X))
-            for member, _, weight in self._judgements(X)
-        ]
-        expected, shares = np.sum(said, axis=0)
-        return expected, shares
+    def reasons(self, rows: Rows, track: Callable) -> Iterator[tuple]:
+        """Yield for blocks of rows: the values, what is expected, and the shares, all dense."""
+        for block in self._blocks(rows, track):
+            values = block.values.toarray() if sp.issparse(block.values) else block.values
+            yield values, self._mean(block, "expected"), self._mean(block, "shares")
 
-    def _judgements(self, X) -> Iterator[tuple[Member, np.ndarray, np.ndarray]]:
-        """Yield members that judge some of the rows, these rows, and the weights there."""
-        weights = self.judges.weights(X)
+    def _blocks(self, rows: Rows, track: Callable) -> Iterator[Rows]:
+        """Yield rows a block at a time, in the format that the members learned from."""
+        blocks = list(row_blocks(*rows.values.shape))
+        for block in track(blocks, len(blocks), "scores"):
+            yield rows.take(block).in_format(self.sparse)
+
+    def _mean(self, rows: Rows, what: str) -> np.ndarray:
+        """Return the mean of what the members that may judge a row say of it."""
+        weights = self.judges.weights(rows.values)
+        total: Any = 0.0
         for member, weight in zip(self.members, weights.T, strict=True):
-            rows = np.flatnonzero(weight)
-            if len(rows):
-                yield member, rows, weight[rows]
+            index = np.flatnonzero(weight)
+            if len(index):
+                said = getattr(member, what)(rows.take(index))
+                of_all = np.zeros((len(weight), *said.shape[1:]))
+                of_all[index] = said * weight[index].reshape(-1, *[1] * (said.ndim - 1))
+                total = total + of_all
+        return np.asarray(total)
 
 
-def _take(X, rows: np.ndarray):
-    """Return some rows, without a copy where these are all."""
-    return X if len(rows) == X.shape[0] else X[rows]
+def _sparse_shares(shares: np.ndarray, X) -> sp.csr_array:
+    """Return shares of the features that rows of X use, and of those that matter."""
+    kept = shares < _SMALLEST_SHARE * shares.sum(axis=1)[:, None]
+    kept[np.repeat(np.arange(len(shares)), np.diff(X.indptr)), X.indices] = True
+    return sp.csr_array(np.where(kept, shares, 0.0))

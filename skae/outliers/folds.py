@@ -1,7 +1,7 @@
 """Rows that a member of an ensemble has not learned from, and who may judge a row.
 
-A row is told by its values, in single precision, so that a training row is known again afterwards
-and is scored as it was in `fit`.
+A row is told by its values, within rounding, so that a training row is known again afterwards and
+is scored as it was in `fit`.
 """
 
 from __future__ import annotations
@@ -10,50 +10,67 @@ from collections.abc import Iterator
 from numbers import Integral
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.model_selection import KFold
 
-from skae._duplicates import hash_rows
+from skae.outliers.same_rows import SameRows
+
+# Weights that are whole numbers are dealt out one by one up to this sum, else row by row.
+_MOST_DEALT_OUT = 10**7
 
 
-def deal_out(X, cv, seed: int) -> np.ndarray:
-    """Return which rows each member does not learn from.
+def deal_out(X, weight: np.ndarray, cv, seed: int) -> np.ndarray:
+    """Return how much of the weight of each row each member does not learn from.
 
     Rows are dealt out one by one, copies of a row as well: among new rows there will be copies of
-    training rows, as there are among these.
+    training rows, as there are among these. A row of the weight 2 is two rows.
 
     Parameters
     ----------
     X : ndarray or CSR of shape (n_samples, n_features)
         Training rows.
-    cv : int or splitter
-        Number of folds, at least 2, or what has a method ``split``. Rows that are neither in the
-        training nor in the test rows of a split are held out as well.
+    weight : ndarray of shape (n_samples,)
+        Their weights. Rows of weight 0 are in no fold.
+    cv : int, splitter or list
+        Number of folds, at least 2; what has a method ``split``; or the splits themselves. Rows
+        that are neither in the training nor in the test rows of a split are held out as well.
     seed : int
         In [0, 2**32), for dealing out rows to folds.
 
     Returns
     -------
-    held_out : ndarray of bool, shape (n_samples, n_members)
+    held_out : ndarray of shape (n_samples, n_members)
         A single row is not held out.
     """
-    splits = list(_splits(X, cv, seed))
-    held_out = np.ones((X.shape[0], len(splits)), dtype=bool)
+    if isinstance(cv, Integral):
+        row, each = _units(weight)
+        splits = list(_folds(len(row), int(cv), seed))
+    else:
+        row, each = np.arange(len(weight)), weight
+        splits = [train for train, _ in (cv.split(X) if hasattr(cv, "split") else cv)]
+    held_out = np.empty((len(weight), len(splits)))
     for member, train in enumerate(splits):
-        held_out[train, member] = False
+        left = each.copy()
+        left[train] = 0.0
+        held_out[:, member] = np.bincount(row, left, minlength=len(weight))
     return held_out
 
 
-def _splits(X, cv, seed: int) -> Iterator[np.ndarray]:
+def _units(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is dealt out as a whole: the row of each, and its weight."""
+    if (weight == np.floor(weight)).all() and weight.sum() <= _MOST_DEALT_OUT:
+        row = np.repeat(np.arange(len(weight)), weight.astype(np.int64))
+        return row, np.ones(len(row))
+    row = np.flatnonzero(weight)
+    return row, weight[row]
+
+
+def _folds(n_rows: int, n_folds: int, seed: int) -> Iterator[np.ndarray]:
     """Yield the rows that each member learns from."""
-    n_rows = X.shape[0]
-    if not isinstance(cv, Integral):
-        yield from (train for train, _ in cv.split(X))
-    elif n_rows == 1:
+    if n_rows == 1:
         yield np.arange(1)
-    else:
-        folds = KFold(min(int(cv), n_rows), shuffle=True, random_state=seed)
-        yield from (train for train, _ in folds.split(np.empty(n_rows)))
+        return
+    folds = KFold(min(n_folds, n_rows), shuffle=True, random_state=seed)
+    yield from (train for train, _ in folds.split(np.empty(n_rows)))
 
 
 class Judges:
@@ -63,22 +80,20 @@ class Judges:
 
     Parameters
     ----------
-    X : ndarray or CSR of shape (n_samples, n_features)
-        Training rows.
-    held_out : ndarray of bool, shape (n_samples, n_members)
-        Which of them each member has not learned from.
+    same_rows : SameRows
+        Of the training rows.
+    held_out : ndarray of shape (n_samples, n_members)
+        How much of the weight of each of them each member has not learned from.
 
     Attributes
     ----------
-    keys : ndarray of uint64, shape (n_distinct,)
-        Of the distinct training rows, ascending.
     judges : ndarray of bool, shape (n_distinct, n_members)
     """
 
-    def __init__(self, X, held_out: np.ndarray):
-        self.keys, row = np.unique(_row_keys(X), return_inverse=True)
-        self.judges = np.zeros((len(self.keys), held_out.shape[1]), dtype=bool)
-        np.logical_or.at(self.judges, row, held_out)
+    def __init__(self, same_rows: SameRows, held_out: np.ndarray):
+        self.same_rows = same_rows
+        self.judges = np.zeros((same_rows.n_groups, held_out.shape[1]), dtype=bool)
+        np.logical_or.at(self.judges, same_rows.group, held_out > 0)
         self.judges[~self.judges.any(axis=1)] = True
 
     def weights(self, X) -> np.ndarray:
@@ -86,16 +101,6 @@ class Judges:
 
         Equal for all that may judge a row. That are all for a new row, and where it would be none.
         """
-        keys = _row_keys(X)
-        place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
-        judges = self.judges[place] | (self.keys[place] != keys)[:, None]
+        group = self.same_rows.find(X)
+        judges = self.judges[group] | (group < 0)[:, None]
         return judges / judges.sum(axis=1, keepdims=True)
-
-
-def _row_keys(X) -> np.ndarray:
-    """Return a hash of each row in single precision; beyond its range, values are infinite."""
-    with np.errstate(over="ignore"):
-        if sp.issparse(X):
-            single = X.data.astype(np.float32), X.indices, X.indptr
-            return hash_rows(sp.csr_array(single, shape=X.shape))
-        return hash_rows(np.asarray(X).astype(np.float32))

@@ -15,13 +15,16 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from sklearn.utils.extmath import row_norms
+
+from skae.outliers.cells import by_width, cells_of, used_columns
 
 _CELLS_PER_BLOCK = 2**21
 _ROWS_MULTIPLE = 16
 # More candidates than neighbours are compared exactly: the product that finds them rounds.
 _SPARE_CANDIDATES = 4
-# Squared distances below this part of the squared length of a row are zero but for rounding.
-_ROUNDING = 1e-12
+# Squared distances from a product are off by less than this part of the squared length of a row.
+_ROUNDING = 1e-13
 _COLUMNS_PER_GROUP = 16
 # Keeps the combination of neighbours near their mean: share of the mean squared distance that is
 # added to the diagonal of their Gram matrix.
@@ -34,56 +37,33 @@ class Comparison(NamedTuple):
     rows: np.ndarray  # (n,), which rows of X
     columns: np.ndarray | None  # (n, U), the column of each cell, -1 for none; None: all columns
     nearest: np.ndarray  # (n, U), squared deviation from the nearest neighbour, or mean from all
-    local: np.ndarray  # (n, U), squared deviation from the combination of all neighbours
+    residual: np.ndarray  # (n, U), squared deviation from the combination of all neighbours
     expected: np.ndarray  # (n, U), that combination
     neighbours: np.ndarray  # (n, k), indices of reference rows, nearest first
 
 
-class Neighbours:
-    """Reference rows, and comparisons with the nearest of them.
+class References:
+    """Reference rows, and squared distances to them.
 
     Parameters
     ----------
     rows : ndarray or CSR of shape (n_references, n_features)
-        Distinct rows, in double precision.
+        In scaled units and double precision.
     counts : ndarray of shape (n_references,)
         How often each occurs in the training set. A row that occurs once is no neighbour of
         itself, so that a training row is compared with the *other* training rows.
-    n_neighbors : int
-        Rows that are combined.
     """
 
-    def __init__(self, rows, counts: np.ndarray, n_neighbors: int = 10):
+    def __init__(self, rows, counts: np.ndarray):
         self.rows, self.once = rows, counts <= 1
-        self.n_neighbors = max(1, min(n_neighbors, rows.shape[0] - 1))
-        self.squared_norms = _squared_norms(rows)
+        self.squared_norms = row_norms(rows, squared=True)
         self.transposed = rows.T.tocsr() if sp.issparse(rows) else None
 
-    def compare(self, X) -> Iterator[Comparison]:
-        """Yield comparisons of all rows of X, some rows at a time, sparse rows in any order."""
-        n_candidates = min(self.rows.shape[0], self.n_neighbors + 1 + _SPARE_CANDIDATES)
-        width = self.rows.shape[1] if not sp.issparse(X) else 1
-        for block in _blocks(X.shape[0], max(self.rows.shape[0], n_candidates * width)):
-            candidates = self._candidates(X[block], n_candidates)
-            for index, columns, x, near in self._gather(X[block], candidates):
-                yield self._compare(block.start + index, columns, x, near, candidates[index])
+    def __len__(self) -> int:
+        return self.rows.shape[0]
 
-    def mean_distance(self, X) -> np.ndarray:
-        """Return the mean distance of each row to its neighbours."""
-        result = np.empty(X.shape[0])
-        for block in _blocks(X.shape[0], self.rows.shape[0]):
-            squared = self._squared_distances(X[block])
-            nearest = np.partition(squared, self.n_neighbors - 1, axis=1)[:, : self.n_neighbors]
-            result[block] = np.sqrt(nearest).mean(axis=1)
-        return result
-
-    def _candidates(self, X, n_candidates: int) -> np.ndarray:
-        """Return the reference rows that may be nearest to each row, sorted by index."""
-        if n_candidates == self.rows.shape[0]:
-            return np.tile(np.arange(n_candidates), (X.shape[0], 1))
-        return _smallest(self._squared_distances(X), n_candidates)
-
-    def _squared_distances(self, X) -> np.ndarray:
+    def squared_distances(self, X) -> np.ndarray:
+        """Return squared distances, (n_samples, n_references), as far as a product can tell."""
         if sp.issparse(X):
             product = (X @ self.transposed).toarray()
             product *= -2.0
@@ -91,85 +71,145 @@ class Neighbours:
             missing = -len(X) % _ROWS_MULTIPLE
             product = (np.pad(-2.0 * X, ((0, missing), (0, 0))) @ self.rows.T)[: len(X)]
         product += self.squared_norms
-        product += _squared_norms(X)[:, None]
+        product += row_norms(X, squared=True)[:, None]
         return np.maximum(product, 0.0, out=product)
+
+    def leave_out_same(self, squared: np.ndarray, limit: np.ndarray, index=None) -> None:
+        """Make the distance infinite from a row to the reference that is that very row.
+
+        Parameters
+        ----------
+        squared : ndarray of shape (n_samples, n)
+            Squared distances, changed in place.
+        limit : ndarray of shape (n_samples,)
+            Rows no farther apart, squared, are the same.
+        index : ndarray of int, shape (n_samples, n), optional
+            Which references they are; None: all.
+        """
+        if len(self) > 1:
+            once = self.once if index is None else self.once[index]
+            squared[(squared <= limit[:, None]) & once] = np.inf
+
+
+class NearestRows:
+    """Comparisons with the nearest reference row, and with a combination of the nearest.
+
+    Parameters
+    ----------
+    rows : ndarray or CSR of shape (n_references, n_features)
+        Distinct rows.
+    counts : ndarray of shape (n_references,)
+        How often each occurs, as for `References`.
+    n_neighbors : int
+        Rows that are combined.
+    """
+
+    def __init__(self, rows, counts: np.ndarray, n_neighbors: int = 10):
+        self.references = References(rows, counts)
+        self.n_neighbors = max(1, min(n_neighbors, len(self.references) - 1))
+
+    def compare(self, X, tolerance: np.ndarray) -> Iterator[Comparison]:
+        """Yield comparisons of all rows of X, some rows at a time, sparse rows in any order.
+
+        ``tolerance``, of shape (n_samples,), is how far from a row the same row may be.
+        """
+        n_candidates = min(len(self.references), self.n_neighbors + 1 + _SPARE_CANDIDATES)
+        width = self.references.rows.shape[1] if not sp.issparse(X) else 1
+        for block in _blocks(X.shape[0], max(len(self.references), n_candidates * width)):
+            candidates = self._candidates(X[block], n_candidates)
+            for index, columns, x, near in self._gather(X[block], candidates):
+                place = block.start + index
+                found = self._compare(x, near, candidates[index], tolerance[place])
+                yield Comparison(place, columns, *found)
+
+    def _candidates(self, X, n_candidates: int) -> np.ndarray:
+        """Return the reference rows that may be nearest to each row, sorted by index."""
+        if n_candidates == len(self.references):
+            return np.tile(np.arange(n_candidates), (X.shape[0], 1))
+        return smallest(self.references.squared_distances(X), n_candidates)
 
     def _gather(self, X, candidates: np.ndarray):
         """Yield rows as (index, columns, values, values of the candidates), all dense."""
+        references = self.references.rows
         if not sp.issparse(X):
-            yield np.arange(len(X)), None, X, self.rows[candidates]
+            yield np.arange(len(X)), None, X, references[candidates]
             return
         n_candidates = candidates.shape[1]
         owner = np.arange(X.shape[0]).repeat(n_candidates)
-        union, n_used = _union(X.shape, [X, self.rows[candidates.ravel()]], [None, owner])
-        for index, columns in _by_width(union, n_used, n_candidates):
+        union, n_used = used_columns(X.shape, [X, references[candidates.ravel()]], [None, owner])
+        for index, columns in by_width(union, n_used, n_candidates):
             near = columns.repeat(n_candidates, axis=0)
-            near = _cells(self.rows, candidates[index].ravel(), near)
-            yield (
-                index,
-                columns,
-                _cells(X, index, columns),
-                near.reshape(len(index), n_candidates, -1),
-            )
+            near = cells_of(references, candidates[index].ravel(), near)
+            near = near.reshape(len(index), n_candidates, -1)
+            yield index, columns, cells_of(X, index, columns), near
 
-    def _compare(self, index, columns, x, near, candidates) -> Comparison:
+    def _compare(self, x, near, candidates, tolerance) -> tuple:
         difference = near - x[:, None, :]
         squared = np.einsum("ncu,ncu->nc", difference, difference)
-        if self.rows.shape[0] > 1:
-            squared[(squared == 0) & self.once[candidates]] = np.inf
+        self.references.leave_out_same(squared, np.square(tolerance), candidates)
         order = np.argsort(squared, axis=1, kind="stable")[:, : self.n_neighbors]
         difference = np.take_along_axis(difference, order[:, :, None], axis=1)
         weight = _combination(difference)
         deviation = (weight[:, None, :] @ difference)[:, 0]
-        return Comparison(
-            index,
-            columns,
-            difference[:, 0] ** 2,
-            deviation**2,
-            x + deviation,
-            np.take_along_axis(candidates, order, axis=1),
-        )
+        neighbours = np.take_along_axis(candidates, order, axis=1)
+        return difference[:, 0] ** 2, deviation**2, x + deviation, neighbours
 
 
-class Neighbourhood(Neighbours):
-    """Reference rows, and comparisons with the mean of many of them near a row.
+class MeanOfNearest:
+    """Comparisons with the mean of many reference rows near a row.
 
     The mean squared deviation from the neighbours in a column is the squared deviation from their
-    mean plus their variance, so that no row is compared with each of them. Parameters as above.
+    mean plus their variance, so that no row is compared with each of them.
+
+    Parameters
+    ----------
+    rows : ndarray or CSR of shape (n_references, n_features)
+        A row as often as it occurs, or one of few that do.
+    counts : ndarray of shape (n_references,)
+        How often each occurs, as for `References`.
+    n_neighbors : int
+        Rows that the mean is taken of.
     """
 
     def __init__(self, rows, counts: np.ndarray, n_neighbors: int):
-        super().__init__(rows, counts, n_neighbors)
+        self.references = References(rows, counts)
+        self.n_neighbors = max(1, min(n_neighbors, len(self.references) - 1))
         self.squares = rows.multiply(rows).tocsr() if sp.issparse(rows) else rows * rows
 
-    def compare(self, X) -> Iterator[Comparison]:
+    def compare(self, X, tolerance: np.ndarray) -> Iterator[Comparison]:
         """Yield comparisons of all rows of X, some rows at a time, sparse rows in any order.
 
-        ``local`` is the squared deviation from the mean of the neighbours, which are in any order.
+        ``residual`` is the squared deviation from the mean of the neighbours, which are in any
+        order. ``tolerance``, of shape (n_samples,), is how far from a row the same row may be.
         """
-        width = self.rows.shape[1]
+        references = self.references.rows
+        width = references.shape[1]
         if sp.issparse(X):  # about so many columns are in use among the neighbours of a row
-            width = min(width, self.n_neighbors * (1 + self.rows.nnz // self.rows.shape[0]))
-        for block in _blocks(X.shape[0], max(self.rows.shape[0], width)):
-            neighbours = _smallest(self._squared_distances(X[block]), self.n_neighbors)
-            near = self._average(neighbours, self.rows), self._average(neighbours, self.squares)
+            width = min(width, self.n_neighbors * (1 + references.nnz // len(self.references)))
+        for block in _blocks(X.shape[0], max(len(self.references), width)):
+            squared = self._squared_distances(X[block], tolerance[block])
+            neighbours = smallest(squared, self.n_neighbors)
+            near = self._average(neighbours, references), self._average(neighbours, self.squares)
             for index, columns, x, mean, square in _pick_cells(X[block], *near):
-                deviation = (x - mean) ** 2
+                residual = (x - mean) ** 2
                 spread = np.maximum(square - mean**2, 0.0)  # what rounding leaves may be negative
-                yield Comparison(
-                    block.start + index,
-                    columns,
-                    deviation + spread,
-                    deviation,
-                    mean,
-                    neighbours[index],
-                )
+                place = block.start + index
+                found = residual + spread, residual, mean, neighbours[index]
+                yield Comparison(place, columns, *found)
 
-    def _squared_distances(self, X) -> np.ndarray:
-        """Return squared distances to reference rows, infinite from a row to itself."""
-        squared = super()._squared_distances(X)
-        if self.rows.shape[0] > 1:
-            squared[(squared <= _ROUNDING * self.squared_norms) & self.once] = np.inf
+    def mean_distance(self, X, tolerance: np.ndarray) -> np.ndarray:
+        """Return the mean distance of each row to its neighbours."""
+        result = np.empty(X.shape[0])
+        for block in _blocks(X.shape[0], len(self.references)):
+            squared = self._squared_distances(X[block], tolerance[block])
+            nearest = np.partition(squared, self.n_neighbors - 1, axis=1)[:, : self.n_neighbors]
+            result[block] = np.sqrt(nearest).mean(axis=1)
+        return result
+
+    def _squared_distances(self, X, tolerance: np.ndarray) -> np.ndarray:
+        squared = self.references.squared_distances(X)
+        limit = np.square(tolerance) + _ROUNDING * row_norms(X, squared=True)
+        self.references.leave_out_same(squared, limit)
         return squared
 
     def _average(self, neighbours: np.ndarray, rows):
@@ -185,12 +225,12 @@ def _pick_cells(X, mean, square) -> Iterator[tuple]:
         yield np.arange(len(X)), None, X, mean, square
         return
     # Means may cancel to zero, and are then no longer stored; mean squares do not.
-    union, n_used = _union(X.shape, [X, square], [None, None])
-    for index, columns in _by_width(union, n_used, 1):
-        yield index, columns, *(_cells(rows, index, columns) for rows in (X, mean, square))
+    union, n_used = used_columns(X.shape, [X, square], [None, None])
+    for index, columns in by_width(union, n_used, 1):
+        yield index, columns, *(cells_of(rows, index, columns) for rows in (X, mean, square))
 
 
-def _smallest(values: np.ndarray, n_smallest: int) -> np.ndarray:
+def smallest(values: np.ndarray, n_smallest: int) -> np.ndarray:
     """Return the columns of the smallest values of each row, sorted by index.
 
     As many groups of columns as values are wanted have a minimum at or below a limit; so have at
@@ -221,63 +261,6 @@ def _combination(difference: np.ndarray) -> np.ndarray:
     gram += (_RIDGE * spread + 1e-12)[:, None, None] * np.eye(n_neighbors)
     weight = np.linalg.solve(gram, np.ones((*gram.shape[:2], 1)))[..., 0]
     return weight / weight.sum(axis=1, keepdims=True)
-
-
-def _union(shape: tuple[int, int], matrices: list, owners: list) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns that each row uses, one row after the other, and how many it uses.
-
-    ``owners`` says which row each row of a CSR matrix belongs to; None: the row of that number.
-    """
-    n, n_features = shape
-    keys = []
-    for matrix, owner in zip(matrices, owners, strict=True):
-        row = np.arange(n) if owner is None else owner
-        keys.append(row.repeat(np.diff(matrix.indptr)) * np.int64(n_features) + matrix.indices)
-    union = np.unique(np.concatenate(keys))
-    return union % n_features, np.bincount(union // n_features, minlength=n)
-
-
-def _by_width(union: np.ndarray, n_used: np.ndarray, depth: int) -> Iterator[tuple]:
-    """Yield rows that use about as many columns, and these, with a bounded number of cells.
-
-    ``depth`` is how often the cells of a row are held at once.
-    """
-    widths = 2 ** np.ceil(np.log2(np.maximum(n_used, 1))).astype(int)
-    for width in np.unique(widths):
-        group = np.flatnonzero(widths == width)
-        step = max(1, _CELLS_PER_BLOCK // (int(width) * depth))
-        for start in range(0, len(group), step):
-            index = group[start : start + step]
-            yield index, _pick_columns(union, n_used, index, int(width))
-
-
-def _pick_columns(union: np.ndarray, n_used: np.ndarray, index: np.ndarray, width: int):
-    """Return the columns in use of some rows as an array of this width, filled up with -1."""
-    start = np.concatenate([[0], np.cumsum(n_used)])[index]
-    place = np.arange(width)
-    inside = place < n_used[index, None]
-    return np.where(inside, union[np.where(inside, start[:, None] + place, 0)], -1)
-
-
-def _cells(X, index: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return the values of CSR rows in sorted columns of their own, of the shape of ``columns``."""
-    rows = X[index]
-    n_features = np.int64(X.shape[1])
-    owner = np.repeat(np.arange(len(index)), np.diff(rows.indptr))
-    # Keys ascend over the whole array: columns ascend in a row, -1 at its end counts as the last.
-    wanted = np.arange(len(index))[:, None] * (n_features + 1) + np.where(
-        columns < 0, n_features, columns
-    )
-    place = np.searchsorted(wanted.ravel(), owner * (n_features + 1) + rows.indices)
-    cells = np.zeros(columns.size)
-    cells[place] = rows.data
-    return cells.reshape(columns.shape)
-
-
-def _squared_norms(X) -> np.ndarray:
-    if sp.issparse(X):
-        return np.asarray(X.multiply(X).sum(axis=1)).ravel()
-    return np.einsum("nd,nd->n", X, X)
 
 
 def _blocks(n_rows: int, cells_per_row: int) -> Iterator[slice]:

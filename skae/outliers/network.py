@@ -1,51 +1,90 @@
-"""The network of a detector whose user names none."""
+"""What the detector lets learn: the network of those who name none, or the user's estimator."""
 
 from __future__ import annotations
 
 import warnings
 
 import numpy as np
-import scipy.sparse as sp
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import has_fit_parameter
 
 from skae._random import derive_seed
 from skae.estimators.denoising import DenoisingAETransformer
+from skae.outliers.rows import Rows
 
 STEPS = 350
 _BATCH_SIZE = 256
 
 
-def fit_network(X, train: np.ndarray, n_distinct: int, seed: int) -> DenoisingAETransformer:
+def scaling_of(input_scaling: str | None, sparse: bool) -> str | None:
+    """Return the scaling that "auto" stands for."""
+    if input_scaling != "auto":
+        return input_scaling
+    return "fourth_moment" if sparse else "standard"
+
+
+def fit_network(X, counts: np.ndarray, seed: int, **settings) -> DenoisingAETransformer:
     """Return a denoising autoencoder without a bottleneck, trained for a fixed number of steps.
 
     Parameters
     ----------
-    X : ndarray or CSR of shape (n_samples, n_features)
-    train : ndarray of int
-        Rows to learn from; no more of them than the steps have room for.
-    n_distinct : int
-        How many of them are distinct. Few are learned in fewer steps.
+    X : ndarray or CSR of shape (n_distinct, n_features)
+        Distinct rows, in random order. Of more than the steps have room for, the first are taken;
+        few are learned in fewer steps.
+    counts : ndarray of shape (n_distinct,)
+        The weight of each.
     seed : int
+    **settings : dict
+        Further parameters of the network.
     """
-    most = STEPS * _BATCH_SIZE
-    if len(train) > most:
-        state = np.random.RandomState(derive_seed(seed, 1) % 2**32)
-        train = np.sort(state.permutation(train)[:most])
-    n_batches = -(-min(n_distinct, most) // _BATCH_SIZE)
+    n_rows = min(X.shape[0], STEPS * _BATCH_SIZE)
+    X, counts = X[:n_rows], counts[:n_rows]
+    n_batches = -(-n_rows // _BATCH_SIZE)
     network = DenoisingAETransformer(
         n_components=128,
         hidden_layer_sizes=(128,),
         noise="swap_gaussian",
         noise_level=0.2,
-        input_scaling="fourth_moment" if sp.issparse(X) else "standard",
         alpha=0.0,
         batch_size=_BATCH_SIZE,
-        max_iter=-(-min(STEPS, 100 + 2 * n_distinct) // n_batches),
+        max_iter=-(-min(STEPS, 100 + 2 * n_rows) // n_batches),
         tol=0.0,
         n_iter_no_change=STEPS,
         random_state=derive_seed(seed, 2) % 2**31,
+        **settings,
     )
     with warnings.catch_warnings():
         # A fixed number of steps is what is wanted.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return network.fit(X[train])
+        return network.fit(X, sample_weight=None if (counts == counts[0]).all() else counts)
+
+
+def fit_estimator(estimator, rows: Rows, weight: np.ndarray):
+    """Return a clone of the user's estimator, fitted on rows as the user gave them.
+
+    It is given the weights if it takes them and some are not one. Where it takes none, weights that
+    are whole numbers are made up for by copies of the rows.
+
+    Raises
+    ------
+    ValueError
+        It takes no weights, and they are not whole numbers.
+    """
+    estimator = clone(estimator)
+    if (weight == 1).all():
+        return estimator.fit(rows.given)
+    if has_fit_parameter(estimator, "sample_weight"):
+        return estimator.fit(rows.given, sample_weight=weight)
+    if (weight != np.floor(weight)).any():
+        raise ValueError(
+            f"{estimator!r} takes no sample_weight in fit, so weights must be whole numbers: a row "
+            f"is then given so many times. Got {weight[weight != np.floor(weight)][0]!r} instead."
+        )
+    copies = np.repeat(np.arange(len(weight)), weight.astype(np.int64))
+    return estimator.fit(rows.take(copies).given)
+
+
+def can_reconstruct(estimator) -> bool:
+    """Return whether an estimator, or the network of the default, reconstructs rows."""
+    return estimator is None or hasattr(estimator, "reconstruct")
