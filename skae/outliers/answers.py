@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,8 @@ class AnswersMixin:
             names is not that of the features.
         """
         check_is_fitted(self)  # before anything is said about the rows
+        if not isinstance(n_reasons, Integral) or n_reasons < 1:
+            raise ValueError(f"n_reasons must be an int of at least 1. Got {n_reasons!r} instead.")
         X = as_table(X)
         rows = self._validate_rows(X)
         self._check_has_shares("explain")
