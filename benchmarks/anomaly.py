@@ -27,6 +27,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderOutlierDetector
+from skae.outliers import NeighboursAndNetwork, RobustNeighboursAndNetwork
 
 MOST_ROWS, MOST_ROWS_FOR_SEEDS, MOST_ROWS_UNSUPERVISED = 50_000, 20_000, 20_000
 EXPECTED_SHARE = 0.1
@@ -113,29 +114,18 @@ class OfPyOD:
         return -self.detector.decision_function(X)
 
 
-def changed(**recipe):
-    """Return the detector with some parts of its recipe changed."""
-
-    class Changed(AutoencoderOutlierDetector):
-        def _recipe(self):
-            return super()._recipe()._replace(**recipe)
-
-    return Changed
-
-
 ABLATIONS = {
-    "without nearest row": changed(weights=(0.0, 1.0, 0.3)),
-    "without combination": changed(weights=(1.0, 0.0, 0.3)),
-    "without network": changed(weights=(1.0, 1.0, 0.0)),
-    "network alone": changed(weights=(0.0, 0.0, 1.0), locality=0.0),
-    "without locality": changed(locality=0.0),
+    "without nearest row": NeighboursAndNetwork(weights=(0, 1, 0.3)),
+    "without combination": NeighboursAndNetwork(weights=(1, 0, 0.3)),
+    "without network": NeighboursAndNetwork(weights=(1, 1, 0)),
+    "network alone": NeighboursAndNetwork(weights=(0, 0, 1), locality=0),
+    "without locality": NeighboursAndNetwork(locality=0),
 }
 ROBUST_ABLATIONS = {
-    "without network": changed(weights=(1.0, 0.0, 0.0)),
-    "network alone": changed(weights=(0.0, 0.0, 1.0)),
-    "without trimming": changed(contamination=0.0),
-    "20 neighbours, not a tenth": changed(share=1e-9),
-    "10,000 references": changed(n_references=10_000),
+    "without network": RobustNeighboursAndNetwork(weights=(1, 0)),
+    "network alone": RobustNeighboursAndNetwork(weights=(0, 1)),
+    "20 neighbours, not a tenth": RobustNeighboursAndNetwork(share=1e-9),
+    "10,000 references": RobustNeighboursAndNetwork(n_references=10_000),
 }
 
 
@@ -163,7 +153,12 @@ def methods(seed, arguments):
 
 
 def _ablated(ablations, share, seed):
-    return {name: kind(contamination=share, random_state=seed) for name, kind in ablations.items()}
+    return {
+        name: AutoencoderOutlierDetector(
+            contamination=share, criterion=criterion, random_state=seed
+        )
+        for name, criterion in ablations.items()
+    }
 
 
 def measure(method, train, test, y):

@@ -17,7 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import OneClassSVM
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, VAETransformer
-from skae.outliers import NeighboursAndNetwork
+from skae.outliers import NeighboursAndNetwork, RobustNeighboursAndNetwork
 from skae.outliers.same_rows import SameRows
 from tests.helpers import one_hot
 
@@ -129,16 +129,23 @@ def test_a_training_row_is_itself_after_a_round_trip(as_format, contamination, c
 
 
 @contaminations
-def test_copies_are_copies_within_rounding(contamination):
+@pytest.mark.parametrize("network", [False, True])
+def test_copies_are_copies_within_rounding(contamination, network):
     X, new = mixed(), mixed(30, seed=1)
     tables = [np.vstack([X, copy]) for copy in (X, X * (1 + 1e-9), through_a_scaler(X))]
+    robust = contamination != "auto"
+    without = RobustNeighboursAndNetwork((1, 0)) if robust else NeighboursAndNetwork((1, 1, 0))
     found = []
     for table in tables:
-        detector = AutoencoderOutlierDetector(contamination=contamination, **QUICK).fit(table)
+        detector = AutoencoderOutlierDetector(
+            contamination=contamination,
+            criterion="auto" if network else without,
+            random_state=0,
+        ).fit(table)
         found.append((detector.score_samples(X), detector.score_samples(new), detector.offset_))
     for other in found[1:]:
         for values, expected in zip(other, found[0], strict=True):
-            np.testing.assert_allclose(values, expected, rtol=1e-2)
+            np.testing.assert_allclose(values, expected, rtol=2e-2 if network else 1e-4)
 
 
 def test_rows_that_differ_are_not_the_same():
@@ -178,8 +185,9 @@ def test_rows_that_lie_closer_than_rounding_are_not_all_one():
 def test_groups_are_those_of_the_rows_before_rounding(seed, n_features, name, ties):
     """Distinct rows, some of them several times, each time rounded in another way."""
     rng, as_format = np.random.RandomState(seed), FORMATS[name]
-    X = rng.normal(size=(50, n_features)) * 10.0 ** rng.randint(-3, 4, n_features)
-    X = np.unique(np.round(X, 4) if ties else X, axis=0)
+    most = 3 if ties else 300
+    X = np.unique(rng.randint(-most, most, size=(50, n_features)), axis=0)
+    X = X * 10.0 ** rng.randint(-5, 4, n_features)
     which = rng.randint(len(X), size=120)
     rounded = X[which] * (1 + 1e-8 * rng.uniform(-1, 1, size=(120, n_features)))
     same = SameRows(as_format(rounded))
@@ -269,7 +277,7 @@ def test_what_is_no_number_is_never_normal(kind, contamination):
 def test_a_training_row_that_is_no_number_is_an_error(kind):
     X = mixed()
     X[5, 0] = 1e3
-    with pytest.raises(ValueError, match=r"(NoNumber|ReconstructsNoNumber).*NaN"):
+    with pytest.raises(ValueError, match=r"(?s)NoNumber.*NaN"):
         AutoencoderOutlierDetector(NO_NUMBERS[kind], random_state=0).fit(X)
 
 
@@ -308,7 +316,7 @@ def test_rows_that_are_refused_leave_the_detector_as_it_was(bad):
     detector = AutoencoderOutlierDetector(**QUICK).fit(mixed())
     scores = detector.score_samples(mixed())
     for arguments in ({"X": np.array([bad * 3] * 5)}, {"X": mixed(), "sample_weight": bad * 120}):
-        with pytest.raises(ValueError):  # noqa: PT011 (several messages)
+        with pytest.raises(ValueError):
             detector.fit(**arguments)
     assert np.array_equal(detector.score_samples(mixed()), scores)
 
@@ -408,14 +416,17 @@ def test_reasons_check_names_and_width_and_that_there_is_a_fit():
 @formats
 @pytest.mark.parametrize("kind", ["combined", "neighbours", "no weights", "log-likelihood", None])
 def test_a_weight_of_two_is_the_row_given_twice(as_format, contamination, kind):
-    estimator = {"no weights": NoWeights(), "log-likelihood": KernelDensity(), None: None}
-    criterion = NeighboursAndNetwork(weights=(1, 1, 0)) if kind == "neighbours" else "auto"
+    estimator = {"no weights": NoWeights(), None: None}
+    criteria = {
+        "neighbours": NeighboursAndNetwork(weights=(1, 1, 0)),
+        "log-likelihood": "log_likelihood",
+    }
     X, weight = mixed(60), np.random.RandomState(0).randint(0, 3, 60)
     detectors = [
         AutoencoderOutlierDetector(
             estimator.get(kind, QUICK_NETWORK),
             contamination=contamination,
-            criterion=criterion,
+            criterion=criteria.get(kind, "auto"),
             random_state=0,
         )
         for _ in range(2)
@@ -586,7 +597,7 @@ def test_settings_reach_the_network_of_the_default():
 def test_scaling_decides_which_columns_count():
     rng = np.random.RandomState(0)
     X = rng.exponential(size=(200, 3)) * [1, 1, 100]
-    new = np.array([[15.0, 1, 100]])
+    new = np.array([[15.0, 1, 900]])
     reasons = {
         scaling: AutoencoderOutlierDetector(input_scaling=scaling, **QUICK)
         .fit(X)
@@ -630,4 +641,4 @@ def test_progress_is_shown_if_wanted_and_if_it_takes_long(monkeypatch, capsys):
     assert ("Fold 1 of 3: neighbours", 120) in shown
     assert ("Training rows: scores", 1) in shown
     assert shown[-1] == ("Rows: scores", 1)
-    assert "100%" in capsys.readouterr().err
+    assert "Rows: scores" in capsys.readouterr().err

@@ -205,7 +205,7 @@ class AnswersMixin:
         self._check_has_shares("explain")
         names = names_of(self, feature_names, self.n_features_in_)
         blocks = self._ensemble.reasons(rows, self._tracker("Rows"))
-        tables = list(reasons_of(blocks, names, n_reasons, min_share))
+        tables = list(reasons_of(blocks, names, int(n_reasons), min_share))
         if len(tables) == 1:
             return tables[0]
         labels = row_labels(X, len(tables))

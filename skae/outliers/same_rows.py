@@ -146,7 +146,8 @@ def scaled(X, scaling: Scaling):
 def usual_deviations(X) -> Scaling:
     """Return the middle value of each column, and the median size of deviations from it.
 
-    Of deviations that are not zero, among some thousand rows. A few absurd values do not matter.
+    Of deviations that are more than rounding, among some thousand rows. Absurd values in a few
+    rows do not matter.
     """
     rows = X[:: -(-X.shape[0] // _ROWS_ASKED)]
     middle, unit = (_middle_of_csr if sp.issparse(X) else _middle_of_dense)(rows)
@@ -160,24 +161,43 @@ def _middle_of_dense(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n, columns = X.shape[0], np.arange(X.shape[1])
     middle = np.sort(X, axis=0)[n // 2].astype(np.float64)
     deviation = np.sort(np.abs(X - middle), axis=0)
-    n_zeros = (deviation == 0).sum(axis=0)
-    return middle, deviation[
-        np.minimum(n_zeros + np.maximum(n - n_zeros - 1, 0) // 2, n - 1), columns
-    ]
+    rounding = _rounding_of(*(deviation[place] for place in _places_of_large(n)))
+    n_small = (deviation <= rounding).sum(axis=0)
+    place = n_small + np.maximum(n - n_small - 1, 0) // 2
+    return middle, deviation[np.minimum(place, n - 1), columns]
 
 
 def _middle_of_csr(X) -> tuple[np.ndarray, np.ndarray]:
-    middle, unit = np.zeros((2, X.shape[1]))
+    """Return what `_middle_of_dense` does; in columns that are mostly zero, from the entries."""
+    n, (middle, unit) = X.shape[0], np.zeros((2, X.shape[1]))
     n_stored = np.bincount(X.indices, minlength=X.shape[1])
-    full = np.flatnonzero(n_stored > X.shape[0] // 2)  # in all others zeros are in the middle
+    stored = np.flatnonzero(n_stored)
+    n_stored = n_stored[stored]
+    if len(stored):
+        size = np.abs(X.data)[np.lexsort((np.abs(X.data), X.indices))]
+        first = np.cumsum(n_stored) - n_stored
+        places = [first + n_stored - n + place for place in _places_of_large(n)]
+        rounding = _rounding_of(*(np.where(p < first, 0.0, size[np.maximum(p, 0)]) for p in places))
+        n_small = np.add.reduceat(size <= np.repeat(rounding, n_stored), first, dtype=np.int64)
+        place = np.minimum(n_small + np.maximum(n_stored - n_small - 1, 0) // 2, n_stored - 1)
+        unit[stored] = size[first + place]
+    full = stored[n_stored > n // 2]  # in all others zeros are in the middle
     if len(full):
         middle[full], unit[full] = _middle_of_dense(X[:, full].toarray())
-    order = np.lexsort((np.abs(X.data), X.indices))
-    stored = np.flatnonzero(n_stored)
-    start = np.cumsum(n_stored)[stored] - n_stored[stored]
-    sizes = np.abs(X.data)[order][start + (n_stored[stored] - 1) // 2]
-    unit[stored] = np.where(n_stored[stored] > X.shape[0] // 2, unit[stored], sizes)
     return middle, unit
+
+
+def _places_of_large(n_rows: int) -> tuple[int, int]:
+    """Return the places of deviations that are large but not absurd, among sorted ones.
+
+    The last tenth begins with the first; in columns that are mostly zero, the second is large.
+    """
+    return n_rows - 1 - n_rows // 10, max(n_rows - 3, 0)
+
+
+def _rounding_of(large: np.ndarray, larger: np.ndarray) -> np.ndarray:
+    """Return what deviations are but the rounding of others, in single and double precision."""
+    return np.maximum(2.0**-22 * large, 1e-12 * larger)
 
 
 def _pairs(rows: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
