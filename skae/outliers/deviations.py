@@ -13,7 +13,13 @@ import scipy.sparse as sp
 
 from skae._duplicates import merge_duplicates
 from skae._scaling import Scaling, fit_scaling, summarise_columns
-from skae.outliers.neighbours import Comparison, Neighbourhood, Neighbours
+from skae.outliers.neighbours import (
+    Comparison,
+    Neighbourhood,
+    Neighbours,
+    same_row,
+    squared_norms,
+)
 
 _CELLS_PER_BLOCK, _FEWEST_ROWS = 2**20, 32
 # Columns that a sparse row does not use are left out of its shares below this part of its score.
@@ -50,7 +56,8 @@ class Deviations:
     Parameters
     ----------
     X : ndarray or CSR of shape (n_distinct, n_features)
-        Distinct training rows, in random order.
+        Distinct training rows, in random order. Rows asked about later may come in the other
+        format; they are brought to this one, some rows at a time.
     counts : ndarray of shape (n_distinct,)
         How often each occurs.
     recipe : Recipe
@@ -58,16 +65,18 @@ class Deviations:
 
     def __init__(self, X, counts: np.ndarray, recipe: Recipe):
         self.recipe, self.scaling = recipe, column_scaling(X, counts)
+        self.sparse = sp.issparse(X)
         chosen, self.weight = _choose_references(counts, recipe)
         self.references = X[chosen]
         rows, counts = scaled(self.references, self.scaling), counts[chosen]
         n_neighbors = max(recipe.n_neighbors, round(recipe.share * len(chosen)))
         kind = Neighbourhood if recipe.share else Neighbours
-        self.neighbours = kind(rows, counts, n_neighbors)
+        same = same_row(*squared_lengths(self.references, self.scaling))
+        self.neighbours = kind(rows, counts, n_neighbors, same)
 
     def trustworthy(self, X) -> np.ndarray:
         """Return which rows are left without the share that lies farthest from its neighbours."""
-        blocks = (scaled(X[block], self.scaling) for block in _blocks(X))
+        blocks = (scaled(X[block], self.scaling) for block in row_blocks(X))
         distance = np.concatenate([self.neighbours.mean_distance(block) for block in blocks])
         return _all_but_largest(distance, self.recipe.contamination)
 
@@ -85,11 +94,12 @@ class Deviations:
 
     def scores(self, X) -> np.ndarray:
         """Return the score of each row; high is normal."""
-        return np.concatenate([self._block_scores(X[block]) for block in _blocks(X)])
+        rows = (in_format(X[block], self.sparse) for block in row_blocks(X))
+        return np.concatenate([self._block_scores(block) for block in rows])
 
     def shares(self, X) -> tuple:
         """Return the shares of the features (CSR for CSR), and what was left out of each row."""
-        found = [self._block_shares(X[block]) for block in _blocks(X)]
+        found = [self._block_shares(X[block]) for block in row_blocks(X)]
         rest = np.concatenate([left_out for _, left_out in found])
         shares = [share for share, _ in found]
         if not sp.issparse(X):
@@ -99,6 +109,7 @@ class Deviations:
 
     def one(self, X) -> tuple[np.ndarray, np.ndarray]:
         """Return what is expected of one row, in the units of X, and all its shares."""
+        X = in_format(X, self.sparse)
         (part,) = self._parts(X)
         near = np.zeros(X.shape[1] + 1)
         near[_columns(part, X.shape[1])[0]] = part.expected[0]
@@ -117,11 +128,11 @@ class Deviations:
     def _from_network(self, from_neighbours: np.ndarray) -> np.ndarray:
         """Fix the mean squared error of each column; return the deviations of the references."""
         trusted = self.references[_all_but_largest(from_neighbours, self.recipe.contamination)]
-        blocks = (self._squared_errors(trusted[block]) for block in _blocks(trusted))
+        blocks = (self._squared_errors(trusted[block]) for block in row_blocks(trusted))
         mean = np.sum([block.sum(axis=0) for block in blocks], axis=0) / trusted.shape[0]
         self.mean_error = mean + 1e-4 * mean.mean() + np.finfo(float).tiny
         X = self.references
-        return np.concatenate([self._network_part(X[block]).sum(axis=1) for block in _blocks(X)])
+        return np.concatenate([self._network_part(X[block]).sum(axis=1) for block in row_blocks(X)])
 
     # A block of rows ------------------------------------------------------------------------------
 
@@ -133,7 +144,7 @@ class Deviations:
         return scores
 
     def _block_shares(self, X):
-        shares = self._dense_shares(X)
+        shares = self._dense_shares(in_format(X, self.sparse))
         if not sp.issparse(X):
             return shares, np.zeros(len(shares))
         total = shares.sum(axis=1)
@@ -212,6 +223,18 @@ def scaled(X, scaling: Scaling):
     return scaling.apply_csr(X)
 
 
+def in_format(X, sparse: bool):
+    """Return rows as CSR or dense, whichever is wanted."""
+    if sp.issparse(X) == sparse:
+        return X
+    return sp.csr_array(X) if sparse else X.toarray()
+
+
+def squared_lengths(X, scaling: Scaling) -> np.ndarray:
+    """Return the squared length of each row in scaled units, and without centring: (2, n)."""
+    return np.stack([squared_norms(scaled(X, s)) for s in (scaling, scaling._replace(shift=None))])
+
+
 def _weighted_median(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the median of each column, a row counted as often as it occurs."""
     order = np.argsort(values, axis=0, kind="stable")
@@ -227,7 +250,7 @@ def _columns(part: _Part, n_features: int) -> np.ndarray:
     return np.where(part.columns < 0, n_features, part.columns)
 
 
-def _blocks(X) -> Iterator[slice]:
+def row_blocks(X) -> Iterator[slice]:
     """Yield slices of rows that may be made dense."""
     # The network works on no fewer rows than this at once; it would fill them up.
     step = max(_FEWEST_ROWS, _CELLS_PER_BLOCK // X.shape[1] // _FEWEST_ROWS * _FEWEST_ROWS)

@@ -1,7 +1,8 @@
 """Rows that a member of an ensemble has not learned from, and who may judge a row.
 
 A row is told by its values, in single precision, so that a training row is known again afterwards
-and is scored as it was in `fit`.
+and is scored as it was in `fit`; also where it comes back in the other format, dense or CSR, or
+changed by no more than rounding (a round trip through a file, a scaler and its inverse).
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ import scipy.sparse as sp
 from sklearn.model_selection import KFold
 
 from skae._duplicates import hash_rows
+from skae.outliers.deviations import column_scaling, in_format, row_blocks, scaled, squared_lengths
+from skae.outliers.neighbours import same_row
+
+# Rows are told apart by so many random projections, of which each lies within so many times their
+# distance, but for one pair in 20,000. Among rows sorted by the first, so many are looked at.
+_N_PROJECTIONS, _MOST_PROJECTED, _LOOKED_AT = 4, 5.0, 16
 
 
 def deal_out(X, cv, seed: int) -> np.ndarray:
@@ -76,20 +83,68 @@ class Judges:
     """
 
     def __init__(self, X, held_out: np.ndarray):
-        self.keys, row = np.unique(_row_keys(X), return_inverse=True)
+        self.sparse = sp.issparse(X)
+        self.keys, first, row = np.unique(self._keys(X), return_index=True, return_inverse=True)
         self.judges = np.zeros((len(self.keys), held_out.shape[1]), dtype=bool)
         np.logical_or.at(self.judges, row, held_out)
         self.judges[~self.judges.any(axis=1)] = True
+        self._sketches = _Sketches(X[first])
 
     def weights(self, X) -> np.ndarray:
         """Return the weight of each member's judgement, of shape (n_samples, n_members).
 
         Equal for all that may judge a row. That are all for a new row, and where it would be none.
         """
-        keys = _row_keys(X)
+        keys = self._keys(X)
         place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
-        judges = self.judges[place] | (self.keys[place] != keys)[:, None]
+        unknown = np.flatnonzero(self.keys[place] != keys)
+        place[unknown] = self._find(X[unknown])
+        judges = self.judges[place] | (place < 0)[:, None]
         return judges / judges.sum(axis=1, keepdims=True)
+
+    def _keys(self, X) -> np.ndarray:
+        blocks = (in_format(X[block], self.sparse) for block in row_blocks(X))
+        return np.concatenate([_row_keys(block) for block in blocks])
+
+    def _find(self, X) -> np.ndarray:
+        """Return which training row each row is but for rounding, -1 for none."""
+        blocks = (in_format(X[block], self.sparse) for block in row_blocks(X))
+        found = [self._sketches.find(block) for block in blocks]
+        return np.concatenate(found) if found else np.empty(0, dtype=int)
+
+
+class _Sketches:
+    """Random projections of rows, by which rows are known again that are rounded otherwise.
+
+    Parameters
+    ----------
+    X : ndarray or CSR of shape (n_rows, n_features)
+        Distinct rows.
+    """
+
+    def __init__(self, X):
+        self.scaling = column_scaling(X, np.ones(X.shape[0]))
+        self.directions = np.random.RandomState(0).normal(size=(X.shape[1], _N_PROJECTIONS))
+        blocks = [X[block] for block in row_blocks(X)]
+        lengths = [squared_lengths(block, self.scaling) for block in blocks]
+        self.same = same_row(*np.concatenate(lengths, axis=1)) * _MOST_PROJECTED**2
+        sketches = np.concatenate([self._project(block) for block in blocks])
+        self.order = np.argsort(sketches[:, 0], kind="stable")
+        self.sketches = sketches[self.order]
+
+    def find(self, X) -> np.ndarray:
+        """Return the row that each row is but for rounding, -1 for none."""
+        sketches = self._project(X)
+        middle = np.searchsorted(self.sketches[:, 0], sketches[:, 0])
+        near = middle[:, None] + np.arange(_LOOKED_AT) - _LOOKED_AT // 2
+        near = near.clip(0, len(self.order) - 1)
+        squared = ((self.sketches[near] - sketches[:, None]) ** 2).sum(axis=2)
+        best = squared.argmin(axis=1)[:, None]
+        row = self.order[np.take_along_axis(near, best, axis=1)[:, 0]]
+        return np.where(np.take_along_axis(squared, best, axis=1)[:, 0] <= self.same[row], row, -1)
+
+    def _project(self, X) -> np.ndarray:
+        return scaled(X, self.scaling) @ self.directions
 
 
 def _row_keys(X) -> np.ndarray:
