@@ -15,12 +15,15 @@ import scipy.sparse as sp
 from sklearn.model_selection import KFold
 
 from skae._duplicates import hash_rows
-from skae.outliers.deviations import column_scaling, in_format, row_blocks, scaled, squared_lengths
-from skae.outliers.neighbours import same_row
+from skae._scaling import Scaling
+from skae.outliers.deviations import in_format, row_blocks, scaled
+from skae.outliers.neighbours import same_row, squared_norms
 
 # Rows are told apart by so many random projections, of which each lies within so many times their
 # distance, but for one pair in 20,000. Among rows sorted by the first, so many are looked at.
 _N_PROJECTIONS, _MOST_PROJECTED, _LOOKED_AT = 4, 5.0, 16
+# Rows that tell the units of the columns.
+_ROWS_ASKED = 1000
 
 
 def deal_out(X, cv, seed: int) -> np.ndarray:
@@ -123,18 +126,19 @@ class _Sketches:
     """
 
     def __init__(self, X):
-        self.scaling = column_scaling(X, np.ones(X.shape[0]))
+        self.units = _robust_units(X[:_ROWS_ASKED])
         self.directions = np.random.RandomState(0).normal(size=(X.shape[1], _N_PROJECTIONS))
-        blocks = [X[block] for block in row_blocks(X)]
-        lengths = [squared_lengths(block, self.scaling) for block in blocks]
-        self.same = same_row(*np.concatenate(lengths, axis=1)) * _MOST_PROJECTED**2
-        sketches = np.concatenate([self._project(block) for block in blocks])
+        blocks = [self._squashed(X[block]) for block in row_blocks(X)]
+        lengths = np.concatenate([squared_norms(block) for block in blocks])
+        offset = 0.0 if self.units.shift is None else self.units.shift / self.units.scale
+        self.same = _MOST_PROJECTED**2 * same_row(lengths, np.sum(np.square(offset)))
+        sketches = np.concatenate([block @ self.directions for block in blocks])
         self.order = np.argsort(sketches[:, 0], kind="stable")
         self.sketches = sketches[self.order]
 
     def find(self, X) -> np.ndarray:
         """Return the row that each row is but for rounding, -1 for none."""
-        sketches = self._project(X)
+        sketches = self._squashed(X) @ self.directions
         middle = np.searchsorted(self.sketches[:, 0], sketches[:, 0])
         near = middle[:, None] + np.arange(_LOOKED_AT) - _LOOKED_AT // 2
         near = near.clip(0, len(self.order) - 1)
@@ -143,8 +147,27 @@ class _Sketches:
         row = self.order[np.take_along_axis(near, best, axis=1)[:, 0]]
         return np.where(np.take_along_axis(squared, best, axis=1)[:, 0] <= self.same[row], row, -1)
 
-    def _project(self, X) -> np.ndarray:
-        return scaled(X, self.scaling) @ self.directions
+    def _squashed(self, X):
+        """Return rows in which a cell far out is changed by rounding no more than the others."""
+        return np.arcsinh(scaled(X, self.units))
+
+
+def _robust_units(X) -> Scaling:
+    """Return units that no cell far out enlarges, so that it does not hide the other rows.
+
+    Dense columns have their median taken out, and all are divided by the median of what is not
+    zero.
+    """
+    middle = (X.shape[0] - 1) // 2
+    shift = None if sp.issparse(X) else np.sort(X.astype(np.float64), axis=0)[middle]
+    size = sp.csc_array(abs(X if shift is None else X - shift))
+    size.eliminate_zeros()
+    n_cells = np.diff(size.indptr)
+    order = np.lexsort((size.data, np.arange(X.shape[1]).repeat(n_cells)))
+    scale = np.ones(X.shape[1]) if shift is None else np.where(shift == 0, 1.0, np.abs(shift))
+    used = n_cells > 0
+    scale[used] = size.data[order[(size.indptr[:-1] + (n_cells - 1) // 2)[used]]]
+    return Scaling(shift, scale)
 
 
 def _row_keys(X) -> np.ndarray:

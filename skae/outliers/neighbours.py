@@ -288,14 +288,14 @@ def _cells(X, index: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return cells.reshape(columns.shape)
 
 
-def same_row(lengths: np.ndarray, uncentred: np.ndarray | None = None) -> np.ndarray:
+def same_row(lengths: np.ndarray, uncentred=None) -> np.ndarray:
     """Return how near another row must be to be the same but for rounding, squared.
 
     Parameters
     ----------
     lengths : ndarray of shape (n_rows,)
         Squared lengths of rows in scaled units.
-    uncentred : ndarray of shape (n_rows,), optional
+    uncentred : float or ndarray of shape (n_rows,), optional
         The same without centring. Where columns are far from zero, it is this that is rounded.
 
     Returns
