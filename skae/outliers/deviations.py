@@ -5,8 +5,8 @@ Everything is a sum of squared errors of single cells, so a score is a sum of sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -38,6 +38,7 @@ class Recipe(NamedTuple):
     locality: float = 0.0  # power of what is usual near a row; 0: the same everywhere
     share: float = 0.0  # share of the references that are near, where that is more
     contamination: float = 0.0  # share of the training rows that may be bad
+    input_scaling: str | None = "auto"  # units in which columns are compared
 
 
 class _Part(NamedTuple):
@@ -64,8 +65,8 @@ class Deviations:
     """
 
     def __init__(self, X, counts: np.ndarray, recipe: Recipe):
-        self.recipe, self.scaling = recipe, column_scaling(X, counts)
-        self.sparse = sp.issparse(X)
+        self.recipe, self.sparse = recipe, sp.issparse(X)
+        self.scaling = column_scaling(X, counts, recipe.input_scaling)
         chosen, self.weight = _choose_references(counts, recipe)
         self.references = X[chosen]
         rows, counts = scaled(self.references, self.scaling), counts[chosen]
@@ -80,9 +81,9 @@ class Deviations:
         distance = np.concatenate([self.neighbours.mean_distance(block) for block in blocks])
         return _all_but_largest(distance, self.recipe.contamination)
 
-    def add_network(self, reconstruct: Callable) -> None:
+    def add_network(self, estimator) -> None:
         """Take in what reconstructs rows, and measure what deviations are usual."""
-        self.reconstruct = reconstruct
+        self.estimator = estimator
         near = self._from_neighbours()
         deviations = np.stack([*near, self._from_network(near[0])], axis=1)
         floor = np.array([_LEAST_USUAL * self.references.shape[1]] * 2 + [1e-9])
@@ -113,7 +114,7 @@ class Deviations:
         (part,) = self._parts(X)
         near = np.zeros(X.shape[1] + 1)
         near[_columns(part, X.shape[1])[0]] = part.expected[0]
-        network = np.asarray(self.reconstruct(X))[0]
+        network = np.asarray(self.estimator.reconstruct(X))[0]
         return (self.scaling.undo(near[:-1]) + network) / 2, self._dense_shares(X)[0]
 
     # What is usual --------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ class Deviations:
     def _squared_errors(self, X) -> np.ndarray:
         """Return the squared error of the network in every cell, in scaled units."""
         rows = X.toarray() if sp.issparse(X) else X
-        error = np.asarray(self.reconstruct(X), dtype=np.float64) - rows
+        error = np.asarray(self.estimator.reconstruct(X), dtype=np.float64) - rows
         return (error / self.scaling.scale) ** 2
 
 
@@ -208,12 +209,21 @@ def _all_but_largest(values: np.ndarray, left_out: float) -> np.ndarray:
     return np.sort(np.argsort(values, kind="stable")[:n_kept])
 
 
-def column_scaling(X, counts: np.ndarray) -> Scaling:
-    """Return the units in which columns are compared."""
+def column_scaling(X, counts: np.ndarray, kind: str | None = "auto") -> Scaling:
+    """Return the units in which columns are compared, named as in `fit_scaling`.
+
+    None is one unit for all columns, the root of their mean variance: rows are as far from each
+    other as in X, but for a factor.
+    """
     sparse = sp.issparse(X)
     columns = summarise_columns(X, np.arange(X.shape[0]), counts)
-    scaling = fit_scaling("fourth_moment" if sparse else "standard", columns, sparse)
-    return scaling or Scaling(None, np.ones(X.shape[1]))
+    usual = "fourth_moment" if sparse else "standard"
+    scaling: Any = fit_scaling(usual if kind in ("auto", None) else kind, columns, sparse)
+    if kind is not None:
+        return scaling
+    largest = columns.deviation.max() or 1.0
+    unit = largest * np.sqrt(np.mean(np.square(columns.deviation / largest)))
+    return scaling._replace(scale=np.full(X.shape[1], unit))
 
 
 def scaled(X, scaling: Scaling):
