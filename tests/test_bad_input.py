@@ -426,6 +426,24 @@ def memory(estimator):
     }
 
 
+@pytest.mark.parametrize("form", [pd.DataFrame, sp.csr_array])
+def test_a_loss_that_is_not_finite_names_the_column_and_the_remedy_that_fits(form):
+    first = np.random.RandomState(0).normal(size=(60, 3))
+    first[:, 1] = 0.0
+    later = first.copy()
+    later[:, 1] = np.linspace(-1e25, 1e25, 60)
+    names = {"columns": list("abc")} if form is pd.DataFrame else {}
+    estimator = AutoencoderTransformer(n_components=2, random_state=0)
+    estimator.partial_fit(form(first, **names))
+    with pytest.raises(NonFiniteLossError) as error:
+        for _ in range(20):
+            estimator.partial_fit(form(later, **names))
+    column = "Column 1 ('b') of X" if names else "Column 1 of X"
+    for words in (column, "1e+25", "first call fixed the scaling"):
+        assert words in str(error.value)
+    assert "input_scaling='auto'" not in str(error.value)  # it is "auto" already
+
+
 @every_estimator
 @pytest.mark.parametrize("call", FAILING_CALLS.values(), ids=FAILING_CALLS)
 def test_failing_call_changes_nothing(Estimator, call):

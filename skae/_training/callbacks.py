@@ -167,9 +167,7 @@ class FiniteGuard(Callback):
         del net.history[-1]
         raise NonFiniteLossError(
             f"Training stopped: the loss or a weight was not finite in epoch {epoch} "
-            f"(loss {loss!r}). The weights of the epoch before are kept. The likely cause is a "
-            f"learning rate that is too high (learning_rate_init is {net.lr!r}: try a tenth of "
-            "it), or columns of very large values that were not scaled (try input_scaling='auto')."
+            f"(loss {loss!r}). The weights of the epoch before are kept."
         )
 
     def _keep(self, net) -> None:
