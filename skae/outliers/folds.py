@@ -7,6 +7,7 @@ changed by no more than rounding (a round trip through a file, a scaler and its 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from numbers import Integral
 
@@ -14,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.model_selection import KFold
 
-from skae._duplicates import hash_rows
+from skae._duplicates import hash_rows, sort_rows
 from skae._scaling import Scaling
 from skae.outliers.deviations import in_format, row_blocks, scaled
 from skae.outliers.neighbours import same_row, squared_norms
@@ -55,15 +56,32 @@ def deal_out(X, cv, seed: int) -> np.ndarray:
 
 
 def _splits(X, cv, seed: int) -> Iterator[np.ndarray]:
-    """Yield the rows that each member learns from."""
+    """Yield the rows that each member learns from.
+
+    Folds are dealt out in an order of the rows that depends on their values alone, so that the
+    order of X does not matter; a splitter of the user's is given X as it is.
+    """
     n_rows = X.shape[0]
     if not isinstance(cv, Integral):
-        yield from (train for train, _ in cv.split(X))
+        if hasattr(cv, "split") and getattr(cv, "random_state", seed) is None:
+            cv = copy.copy(cv)
+            cv.random_state = seed
+        splits = cv.split(X) if hasattr(cv, "split") else cv
+        yield from (train for train, _ in splits)
     elif n_rows == 1:
         yield np.arange(1)
     else:
         folds = KFold(min(int(cv), n_rows), shuffle=True, random_state=seed)
-        yield from (train for train, _ in folds.split(np.empty(n_rows)))
+        order = _by_value(X)
+        yield from (order[train] for train, _ in folds.split(order))
+
+
+def _by_value(X) -> np.ndarray:
+    """Return all rows in an order that depends on their values alone."""
+    _, first, group = np.unique(hash_rows(X), return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[sort_rows(X, first)] = np.arange(len(first))
+    return np.argsort(rank[group], kind="stable")
 
 
 class Judges:
