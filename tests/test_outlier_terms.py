@@ -97,6 +97,21 @@ def test_the_network_sees_what_is_near_other_rows():
     assert sees.score_samples(odd)[0] < 5 * blind.score_samples(odd)[0]
 
 
+def test_both_terms_count_with_contamination_given():
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    noise = 0.1 * np.array([1.0, -1.0, 1.0])
+    parameters = {"contamination": 0.05, "random_state": 0}
+    limit = X[:, 0].max()
+    odd = X[X[:, [0]].argmax(axis=0)] + [[1e-3, 0, 0]]
+    blind, sees = (
+        AutoencoderOutlierDetector(Blind(limit, error, noise), **parameters).fit(X)
+        for error in (noise, 5.0)
+    )
+    assert sees.score_samples(odd)[0] < 5 * blind.score_samples(odd)[0]
+    far, middle = blind.score_samples([[-20.0, 0, 0], [0.0, 0, 0]])
+    assert far < 10 * middle
+
+
 def test_a_column_without_errors_in_training_does_not_decide():
     X = np.random.default_rng(0).normal(size=(200, 3))
     noise, harmless = np.array([0.0, 0.1, 0.1]), np.array([1e-4, 0.1, 0.1])
