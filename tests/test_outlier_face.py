@@ -125,7 +125,7 @@ def test_a_second_fit_on_rows_that_cannot_be_scaled_leaves_the_first(bare):
     detector = clone(bare).fit(X)
     spoilt = X.copy()
     spoilt[0, 0] = 1e300
-    with pytest.raises(ValueError, match="Column 0"):
+    with pytest.raises(ValueError, match="too large"):
         detector.fit(spoilt)
     np.testing.assert_array_equal(detector.score_samples(X), bare.score_samples(X))
 
@@ -266,7 +266,7 @@ def test_weights_that_are_no_whole_numbers():
         assert not counts[weight == 0].any()
 
 
-@pytest.mark.parametrize(("weight", "match"), [(0.0, "positive"), (-1.0, "egative")])
+@pytest.mark.parametrize(("weight", "match"), [(0.0, "at least one"), (-1.0, "egative")])
 def test_weights_that_weigh_nothing_are_an_error(weight, match):
     with pytest.raises(ValueError, match=match):
         AutoencoderOutlierDetector().fit(X, sample_weight=np.full(len(X), weight))
