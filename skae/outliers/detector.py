@@ -176,7 +176,12 @@ class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEst
         "criterion": [StrOptions({"auto", "combined", "log_likelihood"})],
         "fdr": [Interval(Real, 0, 1, closed="neither"), None],
         "input_scaling": [StrOptions({"auto", "standard", "fourth_moment", "max"}), None],
-        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), list, tuple],
+        "cv": [
+            Interval(Integral, 2, None, closed="left"),
+            HasMethods(["split", "get_n_splits"]),
+            list,
+            tuple,
+        ],
         "n_references": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "callbacks": [list, tuple, None],
@@ -292,7 +297,8 @@ class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEst
         if n_bad:
             raise ValueError(
                 f"The scores of {n_bad} of {len(scores)} training rows are NaN or infinite, with "
-                f"estimator={self.estimators_[0]!r}. Look at what it makes of these rows."
+                f"estimator={self.estimators_[0]!r}. Look for values of X that are too large, and at "
+                "what the estimator makes of these rows."
             )
         scores = np.sort(scores)
         self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)

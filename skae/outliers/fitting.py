@@ -54,10 +54,6 @@ def repeat_rows(X, sample_weight) -> np.ndarray:
     """
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     total = weight.sum()
-    if not total > 0:
-        raise ValueError(
-            f"sample_weight must hold a positive number. Got {len(weight)} zeros instead."
-        )
     if np.all(weight == np.rint(weight)) and total <= max(_MOST_REPEATED, len(weight)):
         return np.repeat(np.arange(len(weight)), weight.astype(np.int64))
     n = np.count_nonzero(weight)
