@@ -297,8 +297,8 @@ class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEst
         if n_bad:
             raise ValueError(
                 f"The scores of {n_bad} of {len(scores)} training rows are NaN or infinite, with "
-                f"estimator={self.estimators_[0]!r}. Look for values of X that are too large, and at "
-                "what the estimator makes of these rows."
+                f"estimator={self.estimators_[0]!r}. Look for values of X that are too large, and "
+                "at what the estimator makes of these rows."
             )
         scores = np.sort(scores)
         self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)
