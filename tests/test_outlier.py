@@ -300,7 +300,7 @@ def test_the_feature_that_was_spoilt_is_the_first_reason():
 
 def test_reasons_of_a_sparse_row_have_its_values(quick_sparse):
     row = sparse_rows(1, seed=8)
-    reasons = quick_sparse.explain(row, n_reasons=60, min_share=0)
+    reasons = quick_sparse.explain(row, n_reasons=60, min_share=0.0)
     values = {f"x{j}": value for j, value in enumerate(row.toarray()[0])}
     assert dict(zip(reasons["feature"], reasons["value"], strict=True)) == values
     assert reasons["share"].sum() == pytest.approx(1.0)
@@ -452,6 +452,8 @@ def test_bad_rows_are_named(default):
     for method in ("score_samples", "predict", "p_values", "score_features"):
         with pytest.raises(ValueError, match="is expecting 10 features"):
             getattr(default, method)(X[:, :4])
+    with pytest.raises(ValueError, match="is expecting 10 features"):
+        default.explain(X[0, :4])
     X[2, 3] = np.nan
     with pytest.raises(ValueError, match="contains NaN"):
         default.score_samples(X)

@@ -24,6 +24,8 @@ QUICK_NETWORK = AutoencoderTransformer(
 )
 X = low_rank(90)
 NAMES = [f"sensor {j}" for j in range(X.shape[1])]
+#: Fits once.
+ONE_FIT = [(np.arange(60), np.arange(60, 90))]
 FRAME = pd.DataFrame(X, columns=NAMES, index=[f"day {i}" for i in range(len(X))])
 
 
@@ -50,9 +52,8 @@ class Reconstructing(Distance):
     """What reconstructs every row as the mean, but rows far away as the answer."""
 
     def reconstruct(self, X):
-        far = self.score_samples(X) < -self.limit if self.answer != self.answer else None
-        far = np.isnan(self.score_samples(X)) if far is None or not far.any() else far
-        return np.where(far[:, None], self.answer, self.mean_)
+        far = np.abs(np.asarray(X) - self.mean_).max(axis=1, keepdims=True) > self.limit
+        return np.where(far, self.answer, self.mean_)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,11 @@ def bare():
     return AutoencoderOutlierDetector(QUICK_NETWORK, random_state=0).fit(X)
 
 
+@pytest.fixture(scope="module")
+def bare_sparse():
+    return AutoencoderOutlierDetector(QUICK_NETWORK, random_state=0).fit(sp.csr_array(X))
+
+
 # Scores that are no numbers.
 
 
@@ -72,8 +78,6 @@ def bare():
 @pytest.mark.parametrize("answer", [np.nan, -np.inf])
 @pytest.mark.parametrize("fdr", [None, 0.5])
 def test_a_new_row_without_a_score_is_the_oddest(Estimator, answer, fdr):
-    if Estimator is Reconstructing and answer != answer:
-        answer = np.nan
     detector = AutoencoderOutlierDetector(Estimator(answer=answer), fdr=fdr, random_state=0).fit(X)
     new = np.concatenate([X[:1] + 1e3, X[:3]])
     scores = detector.score_samples(new)
@@ -121,11 +125,12 @@ def test_a_fit_that_fails_leaves_the_detector_as_it_was(error):
     np.testing.assert_array_equal(detector.score_samples(X), scores)
 
 
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 def test_a_second_fit_on_rows_that_cannot_be_scaled_leaves_the_first(bare):
     detector = clone(bare).fit(X)
     spoilt = X.copy()
     spoilt[0, 0] = 1e300
-    with pytest.raises(ValueError, match="too large"):
+    with pytest.raises(ValueError, match="1 of 90 training rows"):
         detector.fit(spoilt)
     np.testing.assert_array_equal(detector.score_samples(X), bare.score_samples(X))
 
@@ -134,10 +139,11 @@ def test_a_second_fit_on_rows_that_cannot_be_scaled_leaves_the_first(bare):
 
 
 @pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
-@pytest.mark.parametrize("scaling", ["auto", "standard", "fourth_moment", "max", None])
+@pytest.mark.parametrize("scaling", ["auto", "max", None])
 def test_scaling_is_that_of_neighbours_and_network(scaling, as_format):
     rows = as_format(X * np.geomspace(1e-3, 1e3, X.shape[1]))
-    detector = AutoencoderOutlierDetector(input_scaling=scaling, random_state=0).fit(rows)
+    detector = AutoencoderOutlierDetector(input_scaling=scaling, cv=ONE_FIT, random_state=0)
+    detector.fit(rows)
     usual = "fourth_moment" if sp.issparse(rows) else "standard"
     network = detector.estimators_[0]
     assert network.input_scaling == (usual if scaling == "auto" else scaling)
@@ -182,7 +188,7 @@ def test_scalings_without_distances_are_refused():
 @pytest.mark.parametrize("setting", [{"device": "cpu"}, {"callbacks": []}])
 def test_settings_of_the_default_network(setting):
     ((name, value),) = setting.items()
-    detector = AutoencoderOutlierDetector(**setting, random_state=0).fit(X)
+    detector = AutoencoderOutlierDetector(**setting, cv=ONE_FIT, random_state=0).fit(X)
     assert all(getattr(one, name) == value for one in detector.estimators_)
     with pytest.raises(ValueError, match=name):
         AutoencoderOutlierDetector(QUICK_NETWORK, **setting).fit(X)
@@ -234,20 +240,15 @@ def test_a_weight_is_how_often_a_row_is_there(cv, contamination, as_format):
     weight = np.random.default_rng(0).integers(0, 3, len(X))
     splits = cv
     if cv != 3:  # the same rows on both sides of each split
-        splits = [
-            tuple(np.flatnonzero(np.repeat(s, weight)) for s in _masks(p)) for p in _pairs(cv)
-        ]
-        cv = _pairs(cv)
+        cv = list(cv.split(X))
+        splits = [[np.flatnonzero(np.repeat(s, weight)) for s in _masks(pair)] for pair in cv]
     settings = {"contamination": contamination, "random_state": 0, "estimator": QUICK_NETWORK}
     weighted = AutoencoderOutlierDetector(**settings, cv=cv).fit(as_format(X), sample_weight=weight)
     repeated = AutoencoderOutlierDetector(**settings, cv=splits)
     repeated.fit(as_format(np.repeat(X, weight, axis=0)))
-    np.testing.assert_array_equal(weighted.score_samples(X + 1), repeated.score_samples(X + 1))
+    new = as_format(X + 1)
+    np.testing.assert_array_equal(weighted.score_samples(new), repeated.score_samples(new))
     np.testing.assert_array_equal(weighted.calibration_scores_, repeated.calibration_scores_)
-
-
-def _pairs(cv):
-    return list(cv.split(X))
 
 
 def _masks(pair):
@@ -260,13 +261,12 @@ def test_weights_that_are_no_whole_numbers():
     for factor in (1.0, 1e-9, 1e12):
         counts = np.bincount(repeat_rows(np.ones((200, 1)), weight * factor), minlength=200)
         assert counts.sum() == np.count_nonzero(weight)
-        np.testing.assert_array_less(
-            np.abs(counts - weight / weight[weight > 0].mean()), 1.0 + 1e-9
-        )
+        expected = weight / weight[weight > 0].mean()
+        np.testing.assert_array_less(np.abs(counts - expected), 1.0 + 1e-9)
         assert not counts[weight == 0].any()
 
 
-@pytest.mark.parametrize(("weight", "match"), [(0.0, "at least one"), (-1.0, "egative")])
+@pytest.mark.parametrize(("weight", "match"), [(0.0, "non-zero"), (-1.0, "egative")])
 def test_weights_that_weigh_nothing_are_an_error(weight, match):
     with pytest.raises(ValueError, match=match):
         AutoencoderOutlierDetector().fit(X, sample_weight=np.full(len(X), weight))
@@ -299,10 +299,8 @@ def test_an_estimator_is_given_the_frame():
     for table in Witness.seen:
         assert list(table.columns) == list(frame.columns)
         assert table.dtypes.equals(frame.dtypes)
-    halves = frame.astype({"count": float}) + {"count": 0.5}.get("count", 0) * 0
-    halves["count"] += 0.5
-    detector.score_samples(halves)
-    assert Witness.seen[-1]["count"].tolist()[0] % 1 == 0.5
+    detector.score_samples(frame.assign(count=0.5))  # what does not fit the type is kept
+    assert set(Witness.seen[-1]["count"]) == {0.5}
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -335,9 +333,6 @@ ONE_ROW = {
     "list": lambda: X[4].tolist(),
     "2-d": lambda: X[4:5],
     "list of lists": lambda: X[4:5].tolist(),
-    "1-d sparse array": lambda: sp.coo_array(X[4]),
-    "csr_array": lambda: sp.csr_array(X[4:5]),
-    "csc_matrix": lambda: sp.csc_matrix(X[4:5]),
 }
 
 
@@ -349,10 +344,11 @@ def test_one_row_in_any_container(bare, row):
     np.testing.assert_allclose(found["share"], expected["share"], rtol=1e-4)
 
 
-def test_one_row_of_a_sparse_table():
+def test_one_row_of_a_sparse_table(bare_sparse):
     rows = sp.csr_array(X)
-    detector = AutoencoderOutlierDetector(QUICK_NETWORK, random_state=0).fit(rows)
-    assert detector.explain(rows[4]).equals(detector.explain(rows[[4]]))
+    expected = bare_sparse.explain(rows[[4]])
+    for row in (rows[4], sp.coo_array(X[4]), sp.csc_matrix(X[4:5]), sp.lil_array(X[4:5])):
+        assert bare_sparse.explain(row).equals(expected)
 
 
 def test_one_row_of_a_frame(named):
@@ -375,9 +371,10 @@ def test_several_rows_stand_below_each_other(named):
         assert part.drop(columns="row").reset_index(drop=True).equals(alone)
 
 
-def test_rows_without_labels_are_numbered(bare):
-    for rows in (X[:3], X[:3].tolist(), sp.csr_array(X[:3])):
+def test_rows_without_labels_are_numbered(bare, bare_sparse):
+    for rows in (X[:3], X[:3].tolist()):
         assert bare.explain(rows)["row"].unique().tolist() == [0, 1, 2]
+    assert bare_sparse.explain(sp.csr_array(X[:3]))["row"].unique().tolist() == [0, 1, 2]
 
 
 def test_names_for_arrays(bare):

@@ -18,7 +18,7 @@ from skae.constraints import HasMethods, Interval, StrOptions
 from skae.outliers.answers import AnswersMixin
 from skae.outliers.calibration import threshold
 from skae.outliers.containers import OwnEstimator, fit_own
-from skae.outliers.deviations import Recipe
+from skae.outliers.deviations import Recipe, distinct_rows
 from skae.outliers.ensemble import Ensemble, progress
 from skae.outliers.fitting import fit_member, repeat_rows
 from skae.outliers.folds import Judges, deal_out
@@ -126,11 +126,11 @@ class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEst
     network in column j, and :math:`t(x)` the mean of :math:`\sqrt d` over the ten neighbours. The
     combination is that of locally linear embedding. Scores have no unit; about -1 is usual.
 
-    All this is fitted once for each fold, without the rows of that fold. A training row is scored
-    by the fit without it, and nothing of the score has learned from that row: no neighbour, no
-    network, no scale. A new row gets the mean of the scores of all fits. So the scores of the
-    training rows are those of new rows drawn like them, and `fit_predict` finds odd rows in the
-    training set. A training row is known again by its values in single precision; of copies in
+    Scales, networks and their errors are fitted once for each fold, without the rows of that fold.
+    A training row is scored by the fit that has not learned from it, and compared with the *other*
+    rows, unless it occurs more than once. A new row gets the mean of the scores of all fits. So
+    training rows are scored as new rows drawn like them are, and `fit_predict` finds odd rows in
+    the training set. A training row is known again within rounding, in either format; of copies in
     several folds, the fits without one of them are averaged.
 
     With ``cv=ShuffleSplit(1, test_size=0.2)``, the p-value of a new row that is no copy of a
@@ -267,7 +267,11 @@ class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEst
         X = rows if index is None else rows[index]
         held_out = self._hold_out(rows, index, derive_seed(seed, 1) % 2**32)
         learn = partial(
-            fit_member, recipe=self._recipe(), combined=combined, fit_estimator=fit_estimator
+            fit_member,
+            references=distinct_rows(X, np.flatnonzero(~held_out.all(axis=1))),
+            recipe=self._recipe(),
+            combined=combined,
+            fit_estimator=fit_estimator,
         )
         members = []
         with progress(bool(self.verbose), held_out.shape[1], "Fitting", "fit") as bar:
@@ -297,8 +301,8 @@ class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEst
         if n_bad:
             raise ValueError(
                 f"The scores of {n_bad} of {len(scores)} training rows are NaN or infinite, with "
-                f"estimator={self.estimators_[0]!r}. Look at what it makes of these rows, and for "
-                "cells that are too large."
+                f"estimator={self.estimators_[0]!r}. Look for values of X that are too large, and "
+                "at what the estimator makes of these rows."
             )
         scores = np.sort(scores)
         self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)
