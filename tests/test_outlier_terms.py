@@ -46,6 +46,9 @@ class HoldOut:
     def __init__(self, n_held_out):
         self.n_held_out = n_held_out
 
+    def get_n_splits(self, X=None, y=None, groups=None):
+        return 1
+
     def split(self, X, y=None, groups=None):
         n_train = len(X) - self.n_held_out
         yield np.arange(n_train), np.arange(n_train, len(X))
