@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from skae.outliers.calibration import (
 from skae.outliers.criteria import Criterion
 from skae.outliers.ensemble import Ensemble
 from skae.outliers.progress import Tracker
-from skae.outliers.reasons import as_table, names_of, reasons_of, row_labels
+from skae.outliers.reasons import as_table, check_limits, names_of, reasons_of, row_labels
 from skae.outliers.rows import Rows, holds_anything, is_frame, numbers_of
 
 
@@ -198,14 +197,13 @@ class AnswersMixin:
             names is not that of the features.
         """
         check_is_fitted(self)  # before anything is said about the rows
-        if not isinstance(n_reasons, Integral) or n_reasons < 1:
-            raise ValueError(f"n_reasons must be an int of at least 1. Got {n_reasons!r} instead.")
+        check_limits(n_reasons, min_share)
         X = as_table(X)
         rows = self._validate_rows(X)
         self._check_has_shares("explain")
         names = names_of(self, feature_names, self.n_features_in_)
         blocks = self._ensemble.reasons(rows, self._tracker("Rows"))
-        tables = list(reasons_of(blocks, names, int(n_reasons), min_share))
+        tables = list(reasons_of(blocks, names, n_reasons, min_share))
         if len(tables) == 1:
             return tables[0]
         labels = row_labels(X, len(tables))

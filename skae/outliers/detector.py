@@ -11,7 +11,6 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skae._hints import HintsMixin
 from skae._random import derive_seed, draw_seed
-from skae._scaling import SCALINGS
 from skae._state import restored_on_error
 from skae._validation import resolve
 from skae.constraints import HasMethods, Interval, Names, StrOptions
@@ -21,11 +20,13 @@ from skae.outliers.criteria import CRITERIA, Criterion
 from skae.outliers.ensemble import Ensemble
 from skae.outliers.folds import Judges, deal_out
 from skae.outliers.network import can_reconstruct, scaling_of
-from skae.outliers.rows import Rows
+from skae.outliers.rows import Columns, Rows, is_frame
 from skae.outliers.same_rows import SameRows
 from skae.outliers.training import Settings, distinct_rows, fit_scores
 
 _AUTO_SHARE, _MOST_CALIBRATION_ROWS = 0.01, 10_000
+# "log1p" is for the input of a network alone: no distance is taken in it.
+_SCALINGS = ("standard", "fourth_moment", "max")
 
 
 class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEstimator):
@@ -62,6 +63,10 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
     fdr : float or None, default=None
         If given, in (0, 1): `predict` raises alarms at this false-discovery rate over the rows it
         gets, instead of at ``offset_``. It warns where no row could be odd enough.
+    input_scaling : {"auto", "standard", "fourth_moment", "max"} or None, default="auto"
+        How columns are scaled for the neighbours and for the default network, as in the
+        transformers; "auto" is "standard" for dense X and "fourth_moment" for CSR. None takes them
+        as they are, which is right where their sizes mean something (TF-IDF, one unit for all).
     cv : int, splitter or list of splits, default=3
         Number of fits, at least 2, each without one fold of the training rows, whose scores fix
         ``offset_`` and `p_values`. Or a splitter of scikit-learn: ``ShuffleSplit(1,
@@ -69,15 +74,11 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
     n_references : int, default=10000
         Most training rows, at least 1, that each fit compares rows with: distinct ones, drawn at
         random. The robust criterion takes at most 1,000, a row as often as it occurs.
-    input_scaling : {"auto", "standard", "fourth_moment", "max", "log1p"} or None, default="auto"
-        Units in which columns are compared, and in which the network of the default sees them, as
-        for the transformers. "auto" is "standard" for dense and "fourth_moment" for sparse rows.
-        None leaves them as they are: for columns of one unit, such as TF-IDF weights.
     device : str, default="auto"
-        Where the network of the default is trained, as for the transformers. An ``estimator`` has
-        its own; so with ``callbacks``.
+        Where the default network is trained, as in the transformers.
     callbacks : list of skorch callbacks or None, default=None
-        Called during the training of the network of the default, once for each fold.
+        Called in the training of each default network. An estimator of your own has its own
+        ``device`` and ``callbacks``; these beside it are an error.
     verbose : int, default=0
         1 shows progress bars for work that takes more than a second, in `fit` and in whatever
         scores rows; 2 and more print a line for each epoch of the network of the default as well.
@@ -178,7 +179,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
             tuple,
         ],
         "n_references": [Interval(Integral, 1, None, closed="left")],
-        "input_scaling": [StrOptions(["auto", *SCALINGS]), None],
+        "input_scaling": [StrOptions(["auto", *_SCALINGS]), None],
         "device": [str],
         "callbacks": [list, tuple, None],
         "verbose": ["verbose"],
@@ -191,25 +192,25 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
         contamination="auto",
         criterion="auto",
         fdr=None,
+        input_scaling="auto",
         cv=3,
         n_references=10_000,
-        random_state=None,
-        input_scaling="auto",
         device="auto",
         callbacks=None,
         verbose=0,
+        random_state=None,
     ):
         self.estimator = estimator
         self.contamination = contamination
         self.criterion = criterion
         self.fdr = fdr
+        self.input_scaling = input_scaling
         self.cv = cv
         self.n_references = n_references
-        self.random_state = random_state
-        self.input_scaling = input_scaling
         self.device = device
         self.callbacks = callbacks
         self.verbose = verbose
+        self.random_state = random_state
 
     # Training -----------------------------------------------------------------------------------
 
@@ -225,7 +226,8 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
             Ignored; there for pipelines.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A weight of 2 is the row given twice, one of 0 the row left out.
-            An ``estimator`` gets them if its ``fit`` takes them.
+            Weights that are no whole numbers are brought to a mean of one. An ``estimator`` gets
+            them if its ``fit`` takes them, else each row as often as its weight, rounded, says.
 
         Returns
         -------
@@ -246,6 +248,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
         numbers = criterion.has_shares or self._robust or self.estimator is None
         rows = self._validate_rows(X, reset=True, numbers=numbers)
         weight = _check_weights(sample_weight, rows)
+        self._check_settings_of_network()
         seed = draw_seed(self.random_state)
         held_out = deal_out(rows.values, weight, self.cv, derive_seed(seed, 1) % 2**32)
         kept = np.flatnonzero(weight)
@@ -267,7 +270,9 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
             )
             for k in range(held_out.shape[1])
         ]
-        ensemble = Ensemble(members, Judges(same_rows, held_out), sp.issparse(rows.values))
+        columns = Columns(X) if rows.given is not rows.values and is_frame(X) else None
+        judges = Judges(same_rows, held_out)
+        ensemble = Ensemble(members, judges, sp.issparse(rows.values), columns)
         calibration = np.minimum(weight, held_out.sum(axis=1))
         scores = self._training_scores(ensemble, rows, weight, calibration, seed)
         self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)
@@ -292,6 +297,15 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
                 f"Got {self.estimator!r}. Set criterion='log_likelihood'."
             )
         return criterion
+
+    def _check_settings_of_network(self) -> None:
+        for name, default in (("device", "auto"), ("callbacks", None)):
+            value = getattr(self, name)
+            if self.estimator is not None and not (value is default or value == default):
+                raise ValueError(
+                    f"{name} is for the default network. Got {name}={value!r} beside "
+                    f"estimator={self.estimator!r}. Set it there."
+                )
 
     def _settings(self, criterion: Criterion, sparse: bool) -> Settings:
         network = {
@@ -321,13 +335,19 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
             state = np.random.RandomState(derive_seed(seed, 3) % 2**32)
             index = np.sort(state.permutation(index)[:_MOST_CALIBRATION_ROWS])
         scores = ensemble.raw_scores(rows.take(index), self._tracker("Training rows"))
-        if np.isnan(scores).any():
+        n_bad = np.count_nonzero(~np.isfinite(scores))
+        if n_bad:
             raise ValueError(
-                f"{ensemble.members[0].estimator!r} scores {np.isnan(scores).sum()} of "
-                f"{len(scores)} training rows by what is not a number (NaN). Scale or clip its "
-                "input, or choose another estimator."
+                f"The scores of {n_bad} of {len(scores)} training rows are NaN or infinite, with "
+                f"estimator={ensemble.members[0].estimator!r}. Look for values of X that are too "
+                "large, and at what the estimator makes of these rows."
             )
         return spread_weights(scores, weight[index])
+
+    def _example(self, name: str, own: str) -> str:
+        if name == "estimator":
+            return f", such as estimator=DenoisingAETransformer({own}=...)"
+        return super()._example(name, own)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -342,4 +362,4 @@ def _check_weights(sample_weight, rows: Rows) -> np.ndarray:
     )
     if not weight.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    return weight
+    return weight if (weight == np.rint(weight)).all() else weight / weight[weight > 0].mean()

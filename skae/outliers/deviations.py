@@ -64,16 +64,12 @@ class Network:
     def expected(self, rows: Rows) -> np.ndarray:
         """Return reconstructions, in the units of X."""
         found = self.estimator.reconstruct(rows.given)
-        found = found.toarray() if sp.issparse(found) else np.asarray(found, dtype=np.float64)
-        return np.maximum(found, 0.0) if self.scaling.logarithm else found
+        return found.toarray() if sp.issparse(found) else np.asarray(found, dtype=np.float64)
 
     def _squared_errors(self, rows: Rows) -> np.ndarray:
         """Return the squared error of the network in every cell, in scaled units."""
         dense = rows.values.toarray() if sp.issparse(rows.values) else rows.values
-        expected = self.expected(rows)
-        if self.scaling.logarithm:
-            expected, dense = np.log1p(expected), np.log1p(dense)
-        error = expected - dense
+        error = self.expected(rows) - dense
         with np.errstate(over="ignore"):
             return np.square(error / self.scaling.scale)
 

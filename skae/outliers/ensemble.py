@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skae.outliers.folds import Judges
-from skae.outliers.rows import Rows, row_blocks
+from skae.outliers.rows import Columns, Rows, row_blocks
 
 # Columns that a sparse row does not use are left out of its shares below this part of its score.
 _SMALLEST_SHARE = 1e-3
@@ -28,6 +28,7 @@ class Ensemble(NamedTuple):
     members: list[Any]  # what a criterion's fit returns
     judges: Judges
     sparse: bool  # whether they learned from CSR
+    columns: Columns | None  # of the table that they learned from, if it had names
 
     def scores(self, rows: Rows, track: Callable) -> np.ndarray:
         """Return the mean score of each row; high is normal.
@@ -68,7 +69,7 @@ class Ensemble(NamedTuple):
         """Yield rows a block at a time, in the format that the members learned from."""
         blocks = list(row_blocks(*rows.values.shape))
         for block in track(blocks, len(blocks), "scores"):
-            yield rows.take(block).in_format(self.sparse)
+            yield rows.take(block).in_format(self.sparse, self.columns)
 
     def _mean(self, rows: Rows, what: str) -> np.ndarray:
         """Return the mean of what the members that may judge a row say of it."""

@@ -6,12 +6,14 @@ is scored as it was in `fit`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from numbers import Integral
 
 import numpy as np
 from sklearn.model_selection import KFold
 
+from skae._duplicates import hash_rows, sort_rows
 from skae.outliers.same_rows import SameRows
 
 # Weights that are whole numbers are dealt out one by one up to this sum, else row by row.
@@ -22,7 +24,9 @@ def deal_out(X, weight: np.ndarray, cv, seed: int) -> np.ndarray:
     """Return how much of the weight of each row each member does not learn from.
 
     Rows are dealt out one by one, copies of a row as well: among new rows there will be copies of
-    training rows, as there are among these. A row of the weight 2 is two rows.
+    training rows, as there are among these. A row of the weight 2 is two rows. Folds are dealt out
+    in an order of the rows that depends on their values alone, so that the order of X does not
+    matter; a splitter of the user's is given X as it is.
 
     Parameters
     ----------
@@ -42,11 +46,11 @@ def deal_out(X, weight: np.ndarray, cv, seed: int) -> np.ndarray:
         A single row is not held out.
     """
     if isinstance(cv, Integral):
-        row, each = _units(weight)
+        row, each = _units(weight, _by_value(X))
         splits = list(_folds(len(row), int(cv), seed))
     else:
         row, each = np.arange(len(weight)), weight
-        splits = [train for train, _ in (cv.split(X) if hasattr(cv, "split") else cv)]
+        splits = list(_splits(X, cv, seed))
     held_out = np.empty((len(weight), len(splits)))
     for member, train in enumerate(splits):
         left = each.copy()
@@ -55,13 +59,30 @@ def deal_out(X, weight: np.ndarray, cv, seed: int) -> np.ndarray:
     return held_out
 
 
-def _units(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_value(X) -> np.ndarray:
+    """Return all rows in an order that depends on their values alone."""
+    _, first, group = np.unique(hash_rows(X), return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[sort_rows(X, first)] = np.arange(len(first))
+    return np.argsort(rank[group], kind="stable")
+
+
+def _units(weight: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what is dealt out as a whole: the row of each, and its weight."""
     if (weight == np.floor(weight)).all() and weight.sum() <= _MOST_DEALT_OUT:
-        row = np.repeat(np.arange(len(weight)), weight.astype(np.int64))
+        row = np.repeat(order, weight[order].astype(np.int64))
         return row, np.ones(len(row))
-    row = np.flatnonzero(weight)
+    row = order[weight[order] > 0]
     return row, weight[row]
+
+
+def _splits(X, cv, seed: int) -> Iterator[np.ndarray]:
+    """Yield the rows that each member learns from, by a splitter or a list."""
+    if hasattr(cv, "split") and getattr(cv, "random_state", seed) is None:
+        cv = copy.copy(cv)
+        cv.random_state = seed
+    for train, _ in cv.split(X) if hasattr(cv, "split") else cv:
+        yield np.asarray(train)
 
 
 def _folds(n_rows: int, n_folds: int, seed: int) -> Iterator[np.ndarray]:

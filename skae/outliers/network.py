@@ -63,26 +63,17 @@ def fit_network(X, counts: np.ndarray, seed: int, **settings) -> DenoisingAETran
 def fit_estimator(estimator, rows: Rows, weight: np.ndarray):
     """Return a clone of the user's estimator, fitted on rows as the user gave them.
 
-    It is given the weights if it takes them and some are not one. Where it takes none, weights that
-    are whole numbers are made up for by copies of the rows.
-
-    Raises
-    ------
-    ValueError
-        It takes no weights, and they are not whole numbers.
+    It is given the weights if it takes them and some are not one. One that takes none is given each
+    row as often as its weight says: rounded up or down, such that the sum of the weights of any
+    rows in a sequence is right within one.
     """
     estimator = clone(estimator)
     if (weight == 1).all():
         return estimator.fit(rows.given)
     if has_fit_parameter(estimator, "sample_weight"):
         return estimator.fit(rows.given, sample_weight=weight)
-    if (weight != np.floor(weight)).any():
-        raise ValueError(
-            f"{estimator!r} takes no sample_weight in fit, so weights must be whole numbers: a row "
-            f"is then given so many times. Got {weight[weight != np.floor(weight)][0]!r} instead."
-        )
-    copies = np.repeat(np.arange(len(weight)), weight.astype(np.int64))
-    return estimator.fit(rows.take(copies).given)
+    copies = np.diff(np.rint(np.cumsum(weight)), prepend=0.0).astype(np.int64)
+    return estimator.fit(rows.take(np.repeat(np.arange(len(weight)), copies)).given)
 
 
 def can_reconstruct(estimator) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -33,12 +34,21 @@ def names_of(estimator, feature_names, n_features: int) -> Sequence:
     """Return the names of the features: those given, those of the fit, or x0, x1, ..."""
     if feature_names is None:
         return getattr(estimator, "feature_names_in_", [f"x{j}" for j in range(n_features)])
-    if len(feature_names) != n_features:
+    names = list(feature_names)
+    if len(names) != n_features:
         raise ValueError(
-            f"feature_names must hold a name for each of the {n_features} features. Got "
-            f"{len(feature_names)} names instead."
+            f"feature_names must hold {n_features} names, one for each column that the detector "
+            f"was fitted on. Got {len(names)} instead."
         )
-    return list(feature_names)
+    return names
+
+
+def check_limits(n_reasons, min_share) -> None:
+    """Raise an error where it makes no sense how many reasons are asked for."""
+    if not isinstance(n_reasons, Integral) or n_reasons < 1:
+        raise ValueError(f"n_reasons must be a whole number of at least 1. Got {n_reasons!r}.")
+    if not 0 <= min_share <= 1:
+        raise ValueError(f"min_share must be a number in [0, 1]. Got {min_share!r} instead.")
 
 
 def reasons_of(blocks: Iterator[tuple], names: Sequence, n_reasons: int, min_share: float):

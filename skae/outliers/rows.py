@@ -14,6 +14,40 @@ from sklearn.utils import _safe_indexing
 _CELLS_PER_BLOCK, _FEWEST_ROWS = 2**20, 32
 
 
+class Columns:
+    """Names and types of the columns of a table.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of pandas or another library.
+    """
+
+    def __init__(self, frame):
+        self.names = list(getattr(frame, "column_names", frame.columns))
+        types = frame.dtypes if isinstance(frame, pd.DataFrame) else [None] * len(self.names)
+        # Others, as categories of numbers, are known as numbers only.
+        self.types = [str(t) if isinstance(t, np.dtype) and t.kind in "biuf" else "" for t in types]
+
+    def table(self, rows):
+        """Return rows of numbers, dense or CSR, as a DataFrame of pandas."""
+        if sp.issparse(rows):
+            return pd.DataFrame.sparse.from_spmatrix(rows, columns=self.names)
+        columns = [_as_type(rows[:, j], kind) for j, kind in enumerate(self.types)]
+        table = pd.DataFrame(dict(enumerate(columns)), index=range(len(rows)))
+        table.columns = pd.Index(self.names)
+        return table
+
+
+def _as_type(values: np.ndarray, kind: str) -> np.ndarray:
+    """Return values as that type, where it can hold them."""
+    if not kind:
+        return values
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = values.astype(kind)
+    return found if np.array_equal(found, values) else values
+
+
 class Rows(NamedTuple):
     """Some rows, as numbers and as they were given."""
 
@@ -28,12 +62,14 @@ class Rows(NamedTuple):
         given = values if self.given is self.values else _safe_indexing(self.given, index)
         return Rows(values, given)
 
-    def in_format(self, sparse: bool) -> Rows:
-        """Return rows whose values are CSR, or dense; a few at a time only."""
-        if sp.issparse(self.values) == sparse:
-            return self
-        values = sp.csr_array(self.values) if sparse else self.values.toarray()
-        return Rows(values, values if self.given is self.values else self.given)
+    def in_format(self, sparse: bool, columns: Columns | None) -> Rows:
+        """Return rows whose values are CSR, or dense, and with names; a few at a time only."""
+        values, given = self.values, self.given
+        if sp.issparse(values) != sparse:
+            values = sp.csr_array(values) if sparse else values.toarray()
+        if given is self.values:
+            given = values if columns is None else columns.table(values)
+        return Rows(values, given)
 
 
 def _is_all(index: np.ndarray | slice, n_rows: int) -> bool:
@@ -44,7 +80,7 @@ def _is_all(index: np.ndarray | slice, n_rows: int) -> bool:
 
 def is_frame(X) -> bool:
     """Return whether X is a DataFrame, of which an estimator may want names and types."""
-    return hasattr(X, "columns") and (hasattr(X, "iloc") or hasattr(X, "with_columns"))
+    return hasattr(X, "columns") or hasattr(X, "__dataframe__")
 
 
 def holds_anything(X) -> bool:

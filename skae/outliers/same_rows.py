@@ -102,8 +102,6 @@ class SameRows:
 
     def _tolerance_of_cells(self, size, columns, scaling: Scaling):
         unit, scale = self.scaling.scale[columns], scaling.scale[columns]
-        if scaling.logarithm:
-            scale = scale * (1.0 + size)  # the slope of the logarithm
         return np.minimum(_ROUNDING * (size + unit), _MOST_DEVIATIONS * unit) / scale
 
     def _keys(self, X) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +190,7 @@ def _places_of_large(n_rows: int) -> tuple[int, int]:
 
     The last tenth begins with the first; in columns that are mostly zero, the second is large.
     """
-    return n_rows - 1 - n_rows // 10, max(n_rows - 3, 0)
+    return max(n_rows - 1 - max(n_rows // 10, 1), 0), max(n_rows - 3, 0)
 
 
 def _rounding_of(large: np.ndarray, larger: np.ndarray) -> np.ndarray:

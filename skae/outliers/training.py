@@ -114,6 +114,16 @@ def fit_scores(
 
 
 def column_scaling(X, counts: np.ndarray, kind: str | None) -> Scaling:
-    """Return the units in which columns are compared."""
+    """Return the units in which columns are compared, named as in `fit_scaling`.
+
+    None is one unit for all columns, the root of their mean variance: rows are as far from each
+    other as in X, but for a factor.
+    """
+    sparse = sp.issparse(X)
     columns = summarise_columns(X, np.arange(X.shape[0]), counts)
-    return fit_scaling(kind, columns, sp.issparse(X)) or Scaling(None, np.ones(X.shape[1]))
+    scaling: Any = fit_scaling(kind or scaling_of("auto", sparse), columns, sparse)
+    if kind is not None:
+        return scaling
+    largest = columns.deviation.max() or 1.0
+    unit = largest * np.sqrt(np.mean(np.square(columns.deviation / largest)))
+    return scaling._replace(scale=np.full(X.shape[1], unit))
