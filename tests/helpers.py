@@ -21,6 +21,7 @@ from skae.likelihoods import (
 )
 from skae.networks import NETWORKS, Network
 from skae.noise import NOISES, Noise
+from skae.outliers import CRITERIA, Criterion
 from skae.priors import PRIORS, Prior
 from skae.samplers import SAMPLERS, Sampler
 from skae.schedules import SCHEDULES, Schedule
@@ -35,6 +36,7 @@ ESTIMATORS = [
 
 #: Every dict of names that users choose from, with the base class of its entries.
 VOCABULARIES = {
+    "criterion": (CRITERIA, Criterion),
     "likelihood": (LIKELIHOODS, Likelihood),
     "network": (NETWORKS, Network),
     "noise": (NOISES, Noise),

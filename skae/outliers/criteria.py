@@ -155,8 +155,8 @@ class RobustNeighboursAndNetwork(Criterion):
     >>> X, _ = load_iris(return_X_y=True)
     >>> robust = RobustNeighboursAndNetwork(weights=(1, 0), share=0.2)
     >>> detector = AutoencoderOutlierDetector(criterion=robust, random_state=0).fit(X)
-    >>> detector.score_samples([[5.0, 3.4, 1.5, 0.2], [5.0, 3.4, 5.5, 0.2]]).round(1)
-    array([-0.4, -5.8])
+    >>> detector.predict([[5.0, 3.4, 1.5, 0.2], [5.0, 3.4, 5.5, 0.2]])
+    array([ 1, -1])
     """
 
     _parameter_constraints: dict = {
