@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
 
@@ -14,6 +13,7 @@ from sklearn.model_selection import check_cv
 from skae._hints import HintsMixin
 from skae._random import derive_seed, draw_seed
 from skae._tables import validate_table
+from skae._validation import restored_on_error
 from skae.constraints import HasMethods, Interval, StrOptions
 from skae.outliers.answers import AnswersMixin
 from skae.outliers.calibration import threshold
@@ -25,18 +25,6 @@ from skae.outliers.folds import Judges, deal_out
 from skae.outliers.network import fit_network
 
 _AUTO_SHARE, _MOST_CALIBRATION_ROWS = 0.01, 10_000
-
-
-@contextmanager
-def _unchanged_on_error(detector):
-    """Put the attributes of a detector back where something goes wrong, Ctrl-C too."""
-    before = vars(detector).copy()
-    try:
-        yield
-    except BaseException:
-        vars(detector).clear()
-        vars(detector).update(before)
-        raise
 
 
 class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEstimator):
@@ -255,7 +243,7 @@ class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEst
         -----
         A fit that fails or is interrupted leaves the detector as it was.
         """
-        with _unchanged_on_error(self):
+        with restored_on_error(self):
             return self._fit(X, sample_weight)
 
     def _fit(self, given, sample_weight):

@@ -112,14 +112,14 @@ class Deviations:
         kind = sp.csr_array if isinstance(X, sp.sparray) else sp.csr_matrix
         return kind(sp.vstack(shares, format="csr")), rest
 
-    def one(self, X) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is expected of one row, in the units of X, and all its shares."""
+    def expected(self, X) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is expected of a block of rows, in the units of X, and all their shares."""
         X = in_format(X, self.sparse)
-        (part,) = self._parts(X)
-        near = np.zeros(X.shape[1] + 1)
-        near[_columns(part, X.shape[1])[0]] = part.expected[0]
-        network = np.asarray(self.estimator.reconstruct(X))[0]
-        return (self.scaling.undo(near[:-1]) + network) / 2, self._dense_shares(X)[0]
+        near = np.zeros((X.shape[0], X.shape[1] + 1))  # the last column takes the fill
+        for part in self._parts(X):
+            near[part.rows[:, None], _columns(part, X.shape[1])] = part.expected
+        network = np.asarray(self.estimator.reconstruct(X))
+        return (self.scaling.undo(near[:, :-1]) + network) / 2, self._dense_shares(X)
 
     # What is usual --------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from tqdm.auto import tqdm
 
+from skae.outliers.deviations import in_format, row_blocks
 from skae.outliers.folds import Judges
 
 _ROWS_AT_ONCE = 8192
@@ -26,12 +27,15 @@ class Member:
 
     estimator: Any
     deviations: Any  # Deviations; None: the score is that of the estimator
+    sparse: bool  # whether it learned from CSR
 
     def scores(self, X) -> np.ndarray:
         """Return the score of each row; high is normal."""
-        if self.deviations is None:
-            return np.asarray(self.estimator.score_samples(X), dtype=np.float64)
-        return self.deviations.scores(X)
+        if self.deviations is not None:
+            return self.deviations.scores(X)
+        blocks = (in_format(X[block], self.sparse) for block in row_blocks(X))
+        scores = [self.estimator.score_samples(block) for block in blocks]
+        return np.concatenate(scores).astype(np.float64, copy=False)
 
 
 @dataclass
@@ -71,14 +75,13 @@ class Ensemble:
         kind = sp.csr_array if isinstance(X, sp.sparray) else sp.csr_matrix
         return kind(total), rest
 
-    def one(self, X) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is expected of one row, in the units of X, and all its shares."""
-        said = [
-            weight[0] * np.stack(member.deviations.one(X))
-            for member, _, weight in self._judgements(X)
-        ]
-        expected, shares = np.sum(said, axis=0)
-        return expected, shares
+    def expected(self, X) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is expected of a block of rows, in the units of X, and all their shares."""
+        total = np.zeros((2, *X.shape))
+        for member, rows, weight in self._judgements(X):
+            said = np.stack(member.deviations.expected(_take(X, rows)))
+            total[:, rows] += weight[:, None] * said
+        return total[0], total[1]
 
     def _judgements(self, X) -> Iterator[tuple[Member, np.ndarray, np.ndarray]]:
         """Yield members that judge some of the rows, these rows, and the weights there."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight
+import scipy.sparse as sp
 
+from skae._tables import check_weights
 from skae.outliers.deviations import Deviations, Recipe, count_copies
 from skae.outliers.ensemble import Member
 
@@ -43,15 +44,15 @@ def fit_member(
     n_distinct = int(np.count_nonzero(learned))
     robust = recipe.contamination > 0
     if not (combined or robust):
-        return Member(fit_estimator(X, train, n_distinct, seed), None)
+        return Member(fit_estimator(X, train, n_distinct, seed), None, sp.issparse(X))
     deviations = Deviations(X[rows], counts, learned, recipe)
     if robust:
         train = train[deviations.trustworthy(X[train])]
     estimator = fit_estimator(X, train, n_distinct, seed)
     if not combined:  # the neighbours chose training rows, and no more
-        return Member(estimator, None)
+        return Member(estimator, None, sp.issparse(X))
     deviations.add_network(estimator)
-    return Member(estimator, deviations)
+    return Member(estimator, deviations, sp.issparse(X))
 
 
 def repeat_rows(X, sample_weight) -> np.ndarray:
@@ -62,7 +63,7 @@ def repeat_rows(X, sample_weight) -> np.ndarray:
     rounded up or down, such that the sum of the weights of any rows in a sequence is right within
     one.
     """
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    weight = check_weights(sample_weight, X)
     total = weight.sum()
     if np.all(weight == np.rint(weight)) and total <= max(_MOST_REPEATED, len(weight)):
         return np.repeat(np.arange(len(weight)), weight.astype(np.int64))

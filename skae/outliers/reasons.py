@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+
+from skae.outliers.deviations import row_blocks
 
 
 def reasons_table(
@@ -25,7 +27,8 @@ def reasons_table(
     n_reasons : int
     min_share : float
     """
-    tables = [_reasons(ensemble, X[[i]], n_reasons, min_share) for i in range(X.shape[0])]
+    blocks = (X[block] for block in row_blocks(X))
+    tables = [one for block in blocks for one in _reasons(ensemble, block, n_reasons, min_share)]
     column, value, expected, share = np.concatenate(tables, axis=1)
     feature = [names[int(j)] for j in column]
     table = pd.DataFrame({"feature": feature, "value": value, "expected": expected, "share": share})
@@ -35,17 +38,17 @@ def reasons_table(
     return table
 
 
-def _reasons(ensemble, X, n_reasons: int, min_share: float) -> np.ndarray:
-    """Return column, value, expected value and share of the reasons of one row."""
-    dense = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)[0]
-    expected, shares = ensemble.one(X)
-    endless = ~np.isfinite(shares)
-    if endless.any():  # no number, or beyond all numbers: as a score of the row, the oddest
-        shares = -endless.astype(np.float64)
-    shares = shares / min(shares.sum(), -np.finfo(float).tiny)
-    top = np.argsort(-shares, kind="stable")[:n_reasons]
-    top = top[shares[top] >= min_share]
-    return np.stack([top, dense[top], expected[top], shares[top]])
+def _reasons(ensemble, X, n_reasons: int, min_share: float) -> Iterator[np.ndarray]:
+    """Yield column, value, expected value and share of the reasons of each row of a block."""
+    values = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
+    for value, expected, shares in zip(values, *ensemble.expected(X), strict=True):
+        endless = ~np.isfinite(shares)
+        if endless.any():  # no number, or beyond all numbers: as a score of the row, the oddest
+            shares = -endless.astype(np.float64)
+        shares = shares / min(shares.sum(), -np.finfo(float).tiny)
+        top = np.argsort(-shares, kind="stable")[:n_reasons]
+        top = top[shares[top] >= min_share]
+        yield np.stack([top, value[top], expected[top], shares[top]])
 
 
 def check_limits(n_reasons, min_share) -> None:
