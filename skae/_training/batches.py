@@ -57,7 +57,12 @@ def to_csr(
     """Return rows of a CSR X in single precision and in the units of the network."""
     with np.errstate(over="ignore"):
         values = X.data if scaling is None else scaling.apply_entries(X.data, X.indices)
-    values = _single_precision(values, farthest, lambda at: (X.indices[at[0]], X.data[at]))
+
+    def cell_at(place: tuple) -> tuple:
+        row = np.searchsorted(X.indptr, place[0], side="right") - 1
+        return X.indices[place], X[row, X.indices[place]]
+
+    values = _single_precision(values, farthest, cell_at)
     return Csr.from_scipy(type(X)((values, X.indices, X.indptr), shape=X.shape), device)
 
 

@@ -127,7 +127,16 @@ class Course(Callback):
 
 
 class FiniteGuard(Callback):
-    """Stops a training whose loss or weights are no longer finite, with the last ones that were."""
+    """Stops a training whose loss or weights are no longer finite, with the last ones that were.
+
+    Parameters
+    ----------
+    advice : callable or None
+        Takes the net and returns what the error says of cause and remedy.
+    """
+
+    def __init__(self, advice=None):
+        self.advice = advice
 
     def on_train_begin(self, net, **kwargs):
         """Keep the weights at the start."""
@@ -152,9 +161,16 @@ class FiniteGuard(Callback):
         del net.history[-1]
         raise NonFiniteLossError(
             f"Training stopped: the loss or a weight was not finite in epoch {epoch} "
-            f"(loss {loss!r}). The weights of the epoch before are kept. The likely cause is a "
-            f"learning rate that is too high (learning_rate_init is {net.lr!r}: try a tenth of "
-            "it), or columns of very large values that were not scaled (try input_scaling='auto')."
+            f"(loss {loss!r}). The weights of the epoch before are kept. {self._advice(net)}"
+        )
+
+    def _advice(self, net) -> str:
+        if self.advice is not None:
+            return self.advice(net)
+        return (
+            "The likely cause is a learning rate that is too high (learning_rate_init is "
+            f"{net.lr!r}: try a tenth of it), or columns of very large values that were not scaled "
+            "(try input_scaling='auto')."
         )
 
     def on_train_end(self, net, **kwargs):

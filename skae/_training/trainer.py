@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from skae._random import derive_seed, global_torch_seed
 from skae._scaling import Scaling
 from skae._training.batches import make_rows, split_rows
 from skae._training.callbacks import Course, FiniteGuard, FitProgress
+from skae._training.diagnosis import advice
 from skae._training.module import AutoencoderModule
 from skae._training.net import AutoencoderNet
 from skae._training.objective import Objective
@@ -140,6 +142,7 @@ def train(
     stopping: Stopping,
     extra_callbacks: tuple = (),
     description: str = "",
+    feature_names=None,
 ) -> bool:
     """Train a net on the rows ``index`` of X; return whether it came to an end of its own.
 
@@ -170,7 +173,15 @@ def train(
         stopping.start,
         keep_best=fraction is not None,
     )
-    first: list = [FiniteGuard(), *extra_callbacks]
+    asked = partial(
+        advice,
+        X=X,
+        index=index,
+        scaling=scaling,
+        goes_on=bool(net.history),
+        feature_names=feature_names,
+    )
+    first: list = [FiniteGuard(asked), *extra_callbacks]
     if net.verbose > 1 and description:
         tqdm.write(description)
     if net.verbose == 1:

@@ -189,6 +189,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
                 stopping=stopping,
                 extra_callbacks=self._weight_decay()[1],
                 description=f"{type(self).__name__} ({self.sparse_method_} batches)",
+                feature_names=getattr(self, "feature_names_in_", None),
             )
         except NonFiniteLossError:
             self._look_back(X, index, weight)
