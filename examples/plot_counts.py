@@ -64,7 +64,7 @@ for name in "gaussian", "poisson", "negative_binomial", "zero_inflated_negative_
         n_iter_no_change=5,
         random_state=0,
     ).fit(train)
-    cells[name] = vae.sample(test.shape[0], random_state=0)
+    cells[name] = sp.csr_array(vae.sample(test.shape[0], random_state=0))
     # The score of a Gaussian is the logarithm of a density, which no probability compares with.
     say(name, "a density" if name == "gaussian" else f"{vae.score(test):.1f}", cells[name])
 

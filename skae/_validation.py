@@ -8,14 +8,15 @@ from typing import Any, NoReturn
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils._param_validation import StrOptions
 
+from skae._hints import HintsMixin
+from skae.constraints import Names
 from skae.exceptions import SupportError
 
 _CELLS_PER_CHUNK = 2**20
 
 
-class Component(BaseEstimator):
+class Component(HintsMixin, BaseEstimator):
     """A choice that users name by a string or pass as an object: a likelihood, a noise, ..."""
 
     _parameter_constraints: dict = {}
@@ -28,7 +29,7 @@ class Component(BaseEstimator):
 
 def choice(vocabulary: Mapping[Any, type[Component]], base: type[Component]) -> list:
     """Return the parameter constraint "a name of ``vocabulary`` or an instance of ``base``"."""
-    return [StrOptions(set(vocabulary)), base]
+    return [Names(vocabulary), base]
 
 
 def resolve(value: str | Component, vocabulary: Mapping[Any, type[Component]]) -> Any:

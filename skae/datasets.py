@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+
+from skae.constraints import Interval, validate_params
 
 #: The packages whose docstrings are read, by the name under which they are imported. The place in
 #: this tuple is the label.

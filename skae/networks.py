@@ -62,6 +62,9 @@ class Network(Component):
     #: Whether first weights may be adjusted (the decoder predicts the column means, a posterior is
     #: as wide as the prior). Not where they were given: they can be those of an earlier training.
     adjustable: bool = True
+    #: Whether `build` looks at ``hidden_layer_sizes`` and ``activation``; where it does not, giving
+    #: them is an error.
+    takes_layer_sizes: bool = True
 
     def build(
         self, layout: Layout, n_encoder_outputs: int, n_decoder_outputs: int, seed: int
@@ -113,6 +116,7 @@ class CustomNetwork(Network):
 
     uses_global_generator = True
     adjustable = False
+    takes_layer_sizes = False
 
     def __init__(self, encoder, decoder):
         self.encoder = encoder
@@ -178,7 +182,9 @@ def _stack(sizes: tuple[int, ...], activation: str, generator: torch.Generator) 
 
 def _linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
     """Return a linear layer that draws from ``generator`` and not from the global one."""
-    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs, dtype=torch.float32)
+    layer = nn.Linear(n_inputs, n_outputs, device="meta")  # which draws nothing
+    layer.weight = nn.Parameter(torch.empty(n_outputs, n_inputs, dtype=torch.float32))
+    layer.bias = nn.Parameter(torch.empty(n_outputs, dtype=torch.float32))
     bound = n_inputs**-0.5
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)

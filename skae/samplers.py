@@ -11,10 +11,9 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.mixture import GaussianMixture
-from sklearn.utils._param_validation import Interval
 
 from skae._validation import Component
+from skae.constraints import Interval
 
 
 class Sampler(Component):
@@ -50,6 +49,9 @@ class GaussianMixtureSampler(Sampler):
 
     def fit(self, codes, random_state):
         """Fit the mixture."""
+        # Late: with it come most of scikit-learn's parts, and many fits never sample.
+        from sklearn.mixture import GaussianMixture
+
         # The floor of the variances follows the spread of the codes, so that their unit is free.
         floor = 1e-6 * max(float(codes.var()), np.finfo(codes.dtype).tiny ** 0.5)
         n_mixtures = max(1, min(self.n_mixtures, len(codes) // 5))

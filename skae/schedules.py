@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 from numbers import Real
 
-from sklearn.utils._param_validation import Interval
-
 from skae._validation import Component
+from skae.constraints import Interval
 
 
 class Schedule(Component):

@@ -118,6 +118,16 @@ def one_hot(n_rows=300, n_levels=(3, 5, 4), seed=0):
     return np.hstack([np.eye(n)[level] for n, level in zip(n_levels, levels, strict=True)])
 
 
+def assert_rounding_apart(found, expected):
+    """Fail where answers differ by more than is promised for other rows beside a row.
+
+    That is 1e-5 of an answer, or 1e-6 of the largest: rounding in single precision.
+    """
+    expected = np.asarray(expected)
+    atol = 1e-6 * np.abs(expected).max()
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-5, atol=atol)
+
+
 def weights_of(estimator):
     """Return everything that a fitted network remembers, as one vector."""
     state = estimator.module_.state_dict()

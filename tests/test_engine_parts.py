@@ -12,7 +12,7 @@ from torch import nn
 from skae._scaling import ColumnSummary, Scaling
 from skae._training.batches import Batch
 from skae._training.bottlenecks import Bottleneck, Term
-from skae._training.callbacks import Course, FiniteGuard, FitProgress, SoftThreshold
+from skae._training.callbacks import Course, EndOfTraining, FiniteGuard, FitProgress, SoftThreshold
 from skae._training.module import AutoencoderModule, Observation, Output
 from skae._training.objective import Objective
 from skae._training.optimizers import OPTIMIZERS, make_optimizer
@@ -29,11 +29,15 @@ N_FEATURES, N_COMPONENTS = 5, 2
 MEAN, VARIANCE = np.linspace(0.2, 0.8, N_FEATURES), np.linspace(0.5, 2.0, N_FEATURES)
 COLUMNS = ColumnSummary(
     MEAN,
-    VARIANCE,
-    3 * VARIANCE**2,
-    3 * MEAN,
-    np.zeros(N_FEATURES),
-    np.linspace(0.3, 0.9, N_FEATURES),
+    VARIANCE**0.5,
+    3**0.25 * VARIANCE**0.5,
+    largest=3 * MEAN,
+    smallest=np.zeros(N_FEATURES),
+    used=np.linspace(0.3, 0.9, N_FEATURES),
+    usual=MEAN,
+    n_unusual=np.full(N_FEATURES, 100.0),
+    n_rows=100,
+    precision=1e-16,
 )
 
 # The module.
@@ -419,7 +423,7 @@ def run(course, objective, net=None, each_epoch=lambda net, epoch: None):
             net.history.record(course.monitor, value)
             each_epoch(net, epoch + 1)
             course.on_epoch_end(net)
-    except KeyboardInterrupt:
+    except EndOfTraining:
         pass
     course.on_train_end(net)
     return rates
@@ -546,7 +550,7 @@ def set_weights(net, value):
 @pytest.mark.parametrize(
     ("loss", "weight"), [(np.nan, 9.0), (np.inf, 9.0), (1.0, np.nan), (1.0, -np.inf)]
 )
-def test_guard_restores_the_last_finite_weights_and_names_epoch_and_remedy(loss, weight):
+def test_guard_restores_the_last_finite_weights_and_names_the_epoch(loss, weight):
     net, guard = idle_net(rate=0.25), FiniteGuard()
     guard.on_train_begin(net)
     for value in (1.0, 2.0):
@@ -556,7 +560,7 @@ def test_guard_restores_the_last_finite_weights_and_names_epoch_and_remedy(loss,
     with pytest.raises(NonFiniteLossError) as error:
         end_epoch(guard, net, loss)
     assert (net.module_[0].weight == 2.0).all()
-    for words in ("in epoch 3", f"loss {loss!r}", "learning_rate_init is 0.25", "input_scaling"):
+    for words in ("in epoch 3", f"loss {loss!r}", "are kept"):
         assert words in str(error.value)
     assert guard.kept is None
 

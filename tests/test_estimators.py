@@ -1,6 +1,7 @@
 """Do the four estimators keep what the documentation promises to users of scikit-learn?"""
 
 import ast
+import dataclasses
 import inspect
 import pickle
 import re
@@ -30,14 +31,21 @@ from skorch.callbacks import (
 )
 from torch import nn
 
-from skae import AutoencoderTransformer, SparseAutoencoderTransformer, VAETransformer
+from skae import (
+    AutoencoderTransformer,
+    DenoisingAETransformer,
+    SparseAutoencoderTransformer,
+    VAETransformer,
+)
+from skae.estimators.parameters import SharedParameters
 from skae.exceptions import PosteriorCollapseWarning
 from skae.likelihoods import Gaussian
-from skae.networks import CustomNetwork
+from skae.networks import MLP, CustomNetwork
 from tests.helpers import (
     ESTIMATORS,
     QUICK,
     SPARSE_FORMATS,
+    VOCABULARIES,
     counts,
     low_rank,
     one_hot,
@@ -73,32 +81,44 @@ def documented(Estimator, section):
     return {name: (kind, inspect.cleandoc(words)) for name, kind, words in entries}
 
 
-SHARED = [
-    name
-    for name in parameters(AutoencoderTransformer)
-    if all(name in parameters(Estimator) for Estimator in ESTIMATORS)
-]
+SHARED = [field.name for field in dataclasses.fields(SharedParameters)]
 
-
-def test_most_parameters_are_shared():
-    promised = """n_components hidden_layer_sizes activation network likelihood input_scaling alpha
-    batch_size learning_rate_init optimizer max_iter tol n_iter_no_change early_stopping
-    validation_fraction warm_start device callbacks verbose random_state"""
-    assert set(promised.split()) <= set(SHARED)
+#: Defaults that an estimator has of its own.
+OWN_DEFAULTS = {DenoisingAETransformer: {"noise": "masking"}}
 
 
 @every_estimator
 @pytest.mark.parametrize("name", SHARED)
 def test_shared_parameters_are_the_same_everywhere(Estimator, name):
-    assert parameters(Estimator)[name] == parameters(AutoencoderTransformer)[name]
-    text, constraint = documented(Estimator, "Parameters"), Estimator._parameter_constraints
-    assert text[name] == documented(AutoencoderTransformer, "Parameters")[name]
-    assert str(constraint[name]) == str(AutoencoderTransformer._parameter_constraints[name])
+    default = OWN_DEFAULTS.get(Estimator, {}).get(name, parameters(SharedParameters)[name])
+    assert parameters(Estimator)[name] == default
+    kind, text = documented(Estimator, "Parameters")[name]
+    plain_kind, plain_text = documented(AutoencoderTransformer, "Parameters")[name]
+    assert text == plain_text and kind.rpartition(",")[0] == plain_kind.rpartition(",")[0]
+    constraints = Estimator._parameter_constraints, AutoencoderTransformer._parameter_constraints
+    assert str(constraints[0][name]) == str(constraints[1][name])
 
 
 @every_estimator
-def test_shared_parameters_have_the_same_order(Estimator):
-    assert [name for name in parameters(Estimator) if name in SHARED] == SHARED
+def test_n_components_alone_is_taken_by_position(Estimator):
+    first, *others = list(inspect.signature(Estimator).parameters.values())
+    assert first.name == "n_components"
+    assert {one.kind for one in others} == {inspect.Parameter.KEYWORD_ONLY}
+    assert Estimator(3).n_components == 3
+    with pytest.raises(TypeError, match="positional"):
+        Estimator(3, (8,))
+
+
+@every_estimator
+def test_names_in_a_docstring_are_those_of_the_vocabulary(Estimator):
+    words = documented(Estimator, "Parameters")
+    vocabularies = {**VOCABULARIES, "learning_rate": VOCABULARIES["schedule"]}
+    for parameter, (names, base) in vocabularies.items():
+        if parameter in words:
+            kind = words[parameter][0]
+            listed = set(re.findall(r'"(\w+)"', re.search(r"{(.*?)}", kind).group(1)))
+            assert listed - {"auto"} == set(names), parameter
+            assert base.__name__ in kind
 
 
 @every_estimator
@@ -792,9 +812,10 @@ def dropout_encoder(n_inputs, n_outputs):
 @every_estimator
 def test_network_with_dropout_follows_the_random_state(Estimator):
     network = CustomNetwork(dropout_encoder, nn.Linear)
+    quick = {name: value for name, value in QUICK.items() if name != "hidden_layer_sizes"}
 
     def fit(seed):
-        return Estimator(**{**QUICK, "random_state": seed}, network=network).fit(X)
+        return Estimator(**{**quick, "random_state": seed}, network=network).fit(X)
 
     first, again, other = fit(0), fit(0), fit(1)
     np.testing.assert_array_equal(weights_of(first), weights_of(again))
@@ -807,6 +828,55 @@ def test_network_from_callables_serves_every_size_of_a_grid():
     encoder = VAETransformer(network=CustomNetwork(nn.Linear, nn.Linear), max_iter=2)
     search = GridSearchCV(encoder, {"n_components": [1, 2, 5]}, cv=2).fit(X)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@every_estimator
+@pytest.mark.parametrize("given", [{"hidden_layer_sizes": (8,)}, {"activation": "relu"}])
+def test_sizes_beside_a_network_that_does_not_look_at_them_are_refused(Estimator, given):
+    network = CustomNetwork(nn.Linear, nn.Linear)
+    (name,) = given
+    with pytest.raises(ValueError, match=rf"{name}.*CustomNetwork does not look at it.*Leave"):
+        Estimator(network=network, max_iter=2, **given).fit(X)
+    Estimator(network=MLP(), max_iter=2, **given).fit(X)
+
+
+# Choices that are independent: every estimator takes noise, a sampler, L1.
+
+
+@every_estimator
+def test_every_estimator_can_denoise(Estimator):
+    longer = {**QUICK, "max_iter": 150}
+    clean, noisy, noisier = (
+        Estimator(**longer, noise=noise, noise_level=level).fit(X)
+        for noise, level in ((None, 0.9), ("masking", 0.3), ("masking", 0.8))
+    )
+    without = Estimator(**longer, noise=None, noise_level=0.1).fit(X)
+    np.testing.assert_array_equal(weights_of(clean), weights_of(without))
+    # The objective is that of the training step: the more is hidden, the worse it is.
+    losses = [fitted.history_["reconstruction"][-1] for fitted in (clean, noisy, noisier)]
+    assert losses == sorted(losses) and losses[2] > losses[0] + 1.0
+
+
+@every_estimator
+def test_every_estimator_samples_from_the_density_that_is_asked_for(Estimator):
+    two = np.concatenate([X, X + 40.0])
+    fitted = Estimator(**{**QUICK, "max_iter": 20}, sampler="kernel").fit(two)
+    codes, drawn = fitted.transform(two), fitted._draw_codes(200, seed=0)
+    # Shaken training codes: each lies near one of them, in the units of their spread.
+    gaps = (drawn[:, None] - codes[None]) / codes.std(axis=0).clip(1e-6)
+    assert np.square(gaps).sum(axis=2).min(axis=1).max() < 1.0
+    other = Estimator(**{**QUICK, "max_iter": 20}, sampler="gaussian_mixture").fit(two)
+    np.testing.assert_array_equal(weights_of(fitted), weights_of(other))
+    assert not np.array_equal(fitted.sample(20, random_state=0), other.sample(20, random_state=0))
+
+
+@every_estimator
+def test_l1_ratio_draws_weights_to_zero(Estimator):
+    def share_of_zeros(l1_ratio):
+        fitted = Estimator(**{**QUICK, "max_iter": 40}, alpha=3.0, l1_ratio=l1_ratio).fit(X)
+        return (fitted.module_.encoder[0].weight == 0).float().mean()
+
+    assert share_of_zeros(0.0) < 0.01 < 0.2 < share_of_zeros(1.0)
 
 
 def test_network_of_the_wrong_size_is_refused_with_the_sizes():

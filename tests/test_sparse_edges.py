@@ -23,6 +23,8 @@ pytestmark = [
 
 FLAGS = sp.csr_array((counts(60, 30, rate=0.3) > 0).astype(float))
 QUICK_EXACT = {**QUICK, "max_iter": 2, "sparse_method": "exact"}
+#: The same beside a network of its own, which has no layers to give a size.
+EXACT = {name: value for name, value in QUICK_EXACT.items() if name != "hidden_layer_sizes"}
 
 
 # The user's own parts.
@@ -46,8 +48,8 @@ def decoder(n_inputs, n_outputs):
 
 def test_frozen_first_layer_stays_as_it_is():
     network = CustomNetwork(frozen, decoder)
-    before = AutoencoderTransformer(network=network, **QUICK_EXACT).fit(FLAGS)
-    after = AutoencoderTransformer(network=network, **{**QUICK_EXACT, "max_iter": 9}).fit(FLAGS)
+    before = AutoencoderTransformer(network=network, **EXACT).fit(FLAGS)
+    after = AutoencoderTransformer(network=network, **{**EXACT, "max_iter": 9}).fit(FLAGS)
     assert after.sparse_method_ == "exact"
     first, second = (one.module_.encoder[0] for one in (before, after))
     assert torch.equal(first.weight, second.weight)
@@ -55,7 +57,7 @@ def test_frozen_first_layer_stays_as_it_is():
 
 
 def test_layer_with_a_hook_is_not_replaced():
-    fitted = AutoencoderTransformer(network=CustomNetwork(hooked, decoder), **QUICK_EXACT)
+    fitted = AutoencoderTransformer(network=CustomNetwork(hooked, decoder), **EXACT)
     assert fitted.fit(FLAGS).sparse_method_ == "dense"
 
 
@@ -74,13 +76,23 @@ def test_noise_that_knows_dense_rows_alone_gets_them():
 # Numbers that single precision loses.
 
 
-def test_columns_far_from_zero_are_trained_on_dense_batches():
+@pytest.mark.parametrize(
+    ("mean", "input_scaling", "expected"),
+    [
+        (2000.0, "auto", "exact"),
+        (2000.0, None, "dense"),
+        (2000.0, "max", "dense"),
+        (20.0, None, "exact"),
+    ],
+)
+def test_columns_far_from_zero_are_trained_on_dense_batches_unless_centred(
+    mean, input_scaling, expected
+):
     rng = np.random.RandomState(0)
     near = sp.random_array((50, 600), density=0.05, format="csr", rng=rng)
-    for mean, expected in ((2000.0, "dense"), (20.0, "exact")):
-        rows = sp.hstack([near, sp.csr_array(mean + rng.normal(size=(50, 1)))], format="csr")
-        fitted = AutoencoderTransformer(**{**QUICK, "max_iter": 1}).fit(rows)
-        assert fitted.sparse_method_ == expected
+    rows = sp.hstack([near, sp.csr_array(mean + rng.normal(size=(50, 1)))], format="csr")
+    settings = {**QUICK, "max_iter": 1, "input_scaling": input_scaling}
+    assert AutoencoderTransformer(**settings).fit(rows).sparse_method_ == expected
 
 
 @pytest.mark.parametrize("gate", [-8.0, 2.0, 8.0])

@@ -19,6 +19,7 @@ from tests.helpers import low_rank
 
 # The linear model on X as it is, trained to the end of a schedule that no stopping rule cuts short:
 # what is compared with theory is the optimum, not how soon one is content.
+LAYERS = ("hidden_layer_sizes", "activation")
 LINEAR = {
     "hidden_layer_sizes": (),
     "activation": "identity",
@@ -133,7 +134,7 @@ def test_linear_vae_reaches_factor_analysis_from_strong_signals():
 
 def test_score_does_not_depend_on_the_units_of_the_network():
     # The same model in the units of X and in those of the network; the density changes with them.
-    scaled = factors(400, UNEQUAL_NOISE, seed=1)
+    scaled = factors(400, UNEQUAL_NOISE, seed=2)
     scaled = (scaled - scaled.mean(axis=0)) / scaled.std(axis=0)
     units = np.array([1, 10, 0.1, 1, 100, 1])
     X = scaled * units + 50.0
@@ -141,6 +142,8 @@ def test_score_does_not_depend_on_the_units_of_the_network():
     analysis = FactorAnalysis(2, tol=1e-6, max_iter=5000).fit(scaled)
     expected = analysis.score(scaled) - np.log(units).sum()
     assert vae.score(X) == pytest.approx(expected, abs=0.02)
+    plain = fit_linear_vae(scaled, PER_FEATURE, input_scaling="standard").score(scaled)
+    assert vae.score(X) == pytest.approx(plain - np.log(units).sum(), abs=1e-3)
 
 
 # The score of a VAE.
@@ -267,7 +270,8 @@ def test_l1_codes_are_soft_thresholds(weight):
         likelihood=Gaussian(variance="shared", variance_floor=0.1),
         batch_size=400,
         max_iter=500,
-        **LINEAR,
+        # A network of its own has no layers to give a size or an activation.
+        **{name: value for name, value in LINEAR.items() if name not in LAYERS},
     ).fit(X)
     # The loss of a row is |x - Dz|^2 / (2 v) + weight * sum(z).
     threshold = weight * noise_variance(sparse)

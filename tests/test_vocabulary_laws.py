@@ -7,14 +7,11 @@ import random
 
 import pytest
 from sklearn.base import clone
-from sklearn.utils._param_validation import (
-    InvalidParameterError,
-    generate_invalid_param_val,
-    make_constraint,
-)
+from sklearn.utils._param_validation import generate_invalid_param_val, make_constraint
 from torch import nn
 
 from skae._validation import Component, choice, resolve
+from skae.constraints import InvalidParameterError
 from skae.likelihoods import LIKELIHOODS, Gaussian, Likelihood
 from skae.networks import CustomNetwork, Network
 from skae.noise import Noise

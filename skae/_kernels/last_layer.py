@@ -17,13 +17,8 @@ from skae._kernels.columns import Columns
 from skae._kernels.csr import Csr
 
 # Columns that are worked on at once: with some hundred rows, so many that their raw outputs stay in
-# the cache of a processor. The number depends on nothing, so that the score of a row does not
-# depend on the rows beside it, not even in its last bit.
+# the cache of a processor. The number depends on nothing, and so not on the rows beside a row.
 _COLUMNS_PER_CHUNK = 4096
-
-# A multiple of the numbers that a loop over vectors takes at once on any processor.
-_LANES = 64
-_ALL = slice(None)
 
 Free = dict[str, Tensor]  # free parameters of a likelihood, of shape (n_features,) or (1,)
 
@@ -73,23 +68,15 @@ class LastLayer:
         dots = [self.x.dots(self.hidden, weight) for weight in self.weight]
         return (torch.stack(dots) + self.bias[:, self.x.indices]).view(1, -1)
 
-    def entry_values(self, raw: Tensor, places: Tensor | slice = _ALL, **free: Tensor) -> Tensor:
-        """Return what the stored entries at some places (all, if not told) add, (1, n_places)."""
+    def entry_values(self, raw: Tensor, **free: Tensor) -> Tensor:
+        """Return what the stored entries add, (1, n_stored)."""
         if self.total is not None:
-            free["total"] = self.total[self.x.rows[places], 0][None]
-        return self.likelihood.log_prob_entry(self.x.values[places][None], raw, **free)
+            free["total"] = self.total[self.x.rows, 0][None]
+        return self.likelihood.log_prob_entry(self.x.values[None], raw, **free)
 
     def entry_scores(self) -> Tensor:
-        """Return what each stored entry adds, (n_stored,), to the last bit whatever the others.
-
-        The last few numbers of a list are worked out without vectors, with other rounding. So the
-        list is filled up, with its last entry, to what vectors take.
-        """
-        n_stored = len(self.x.values)
-        places = torch.arange(-(-n_stored // _LANES) * _LANES, device=self.x.device)
-        places.clamp_(max=n_stored - 1)
-        raw = self.entry_raw().view(len(self.weight), -1)[:, places].view(1, -1)
-        return self.entry_values(raw, places, **self.free_at(self.x.indices[places]))[0, :n_stored]
+        """Return what each stored entry adds, (n_stored,)."""
+        return self.entry_values(self.entry_raw(), **self.free_at(self.x.indices))[0]
 
     def entry_zeros(self, raw: Tensor, **free: Tensor) -> Tensor:
         """Return log p(0 | r) at the stored entries, (1, n_stored)."""

@@ -1,9 +1,14 @@
-"""AdamW that takes gradients of some rows."""
+"""Named optimisers: torch's without its compiler, and AdamW that takes gradients of some rows."""
 
 from __future__ import annotations
 
+import inspect
+import weakref
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 # With more rows than this share it is faster to go through all of them: memory is then read in a
@@ -11,7 +16,32 @@ from torch.optim.adamw import adamw
 MOST_ROWS = 0.2
 
 
-class RowAdamW(torch.optim.AdamW):
+class _Uncompiled(Optimizer):
+    """Methods of torch's optimisers, without the wrappers that keep `torch.compile` out of them.
+
+    These wrappers import the compiler at their first call, 1.5 seconds of processor time in the
+    first fit of a process (`benchmarks/first_fit.py`), and do nothing where nothing is compiled.
+    """
+
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
+
+class AdamW(_Uncompiled, torch.optim.AdamW):
+    """``torch.optim.AdamW``."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class SGD(_Uncompiled, torch.optim.SGD):
+    """``torch.optim.SGD``."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class RowAdamW(AdamW):
     """AdamW for dense gradients and, row by row, for sparse ones.
 
     A parameter with a sparse gradient of few rows is changed in these alone: moments and weight
@@ -30,8 +60,19 @@ class RowAdamW(torch.optim.AdamW):
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
                     self._step_sparse(parameter, *_rows(parameter.grad), group)
+                if parameter.grad is not None:
+                    self.before_change(parameter)
         super().step()
         return loss
+
+    def tell(self, watcher: Any) -> None:
+        """Call ``watcher.about_to_change`` before each change, for as long as the watcher lives."""
+        self.__dict__.setdefault("_watchers", weakref.WeakSet()).add(watcher)
+
+    def before_change(self, parameter: Tensor, rows: Tensor | None = None) -> None:
+        """Tell watchers that rows of a parameter (all, if not told) are about to change."""
+        for watcher in self.__dict__.get("_watchers", ()):
+            watcher.about_to_change(parameter, rows)
 
     def _step_sparse(self, parameter: Tensor, rows: Tensor, values: Tensor, group: dict) -> None:
         """Make the step of some rows, or leave a dense gradient to the step of all."""
@@ -44,6 +85,7 @@ class RowAdamW(torch.optim.AdamW):
             parameter.grad = self._dense(parameter, rows, values)
             return
         parameter.grad = None
+        self.before_change(parameter, rows)
         wholes = (parameter, state["exp_avg"], state["exp_avg_sq"])
         some, mean, square = parts = self._parts(wholes, rows)
         adamw(

@@ -54,16 +54,19 @@ def to_tensor(
 def to_csr(
     X, scaling: Scaling | None, device: str | torch.device, farthest: float | None = None
 ) -> Csr:
-    """Return rows of a CSR X in single precision and in the units of the network."""
+    """Return rows of a CSR X in single precision and in the units of the network.
+
+    Columns that the scaling shifts, and no others, hold entries where X has none.
+    """
     with np.errstate(over="ignore"):
-        values = X.data if scaling is None else scaling.apply_entries(X.data, X.indices)
+        rows = X if scaling is None else scaling.apply_csr(X)
 
-    def cell_at(place: tuple) -> tuple:
-        row = np.searchsorted(X.indptr, place[0], side="right") - 1
-        return X.indices[place], X[row, X.indices[place]]
+    def cell(at):
+        row = np.searchsorted(rows.indptr, at[0], side="right") - 1
+        return rows.indices[at[0]], X[row, rows.indices[at[0]]]
 
-    values = _single_precision(values, farthest, cell_at)
-    return Csr.from_scipy(type(X)((values, X.indices, X.indptr), shape=X.shape), device)
+    values = _single_precision(rows.data, farthest, cell)
+    return Csr.from_scipy(type(rows)((values, rows.indices, rows.indptr), shape=X.shape), device)
 
 
 def _single_precision(
@@ -143,10 +146,13 @@ class CsrRows(Rows):
         super().__init__(len(index), weight, device)
         X = X[index]
         X.eliminate_zeros()
-        n_bytes = 2 * X.nnz * (4 + X.indices.dtype.itemsize)  # with a copy in another order
-        self.x = to_csr(X, scaling, device if _fits(device, n_bytes) else "cpu")
+        self.x = to_csr(X, scaling, "cpu")
+        n_stored = len(self.x.values)
+        n_bytes = 2 * n_stored * (4 + X.indices.dtype.itemsize)  # with a copy in another order
+        if _fits(device, n_bytes):
+            self.x = self.x.to(device)
         self.device = device
-        self.rows_at_once = max(1, _CELLS_PER_BLOCK * len(index) // max(1, X.nnz))
+        self.rows_at_once = max(1, _CELLS_PER_BLOCK * len(index) // max(1, n_stored))
         self.sampler = None
         if n_sampled is not None:
             frequency = np.bincount(X.indices, minlength=X.shape[1]).astype(float)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import chi
+from scipy.special import gammaincinv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -126,11 +126,11 @@ class SparseBottleneck(Bottleneck):
         # fit does is then the reconstruction alone.
         self.final_weight = 0.0 if weight is None else float(weight)
         initial = self.INITIAL_WEIGHT if self.steered else self.final_weight
-        self.register_buffer("weight", torch.tensor(initial))
-        target_rate = torch.full((n_components,), n_active / n_components)
-        self.register_buffer("recent_rate", target_rate)  # of activity, over recent batches
-        self.register_buffer("uses", torch.ones(n_components))  # active rows in this epoch
-        self.register_buffer("dead", torch.zeros(n_components))  # 1 where no row was, in the last
+        self.register_buffer("weight", torch.tensor(initial, dtype=torch.float32))
+        one = torch.ones(n_components, dtype=torch.float32)
+        self.register_buffer("recent_rate", one * (n_active / n_components))  # of activity
+        self.register_buffer("uses", one.clone())  # active rows in this epoch
+        self.register_buffer("dead", 0 * one)  # 1 where no row was, in the last
         # For single epochs, of which nobody knows how many will come: slow enough for the network
         # to follow. A weight that runs ahead switches the whole code off.
         self.gain = 0.01
@@ -297,7 +297,8 @@ class VariationalBottleneck(Bottleneck):
 
 def _normal_points(n_points: int, n_components: int, seed: int) -> Tensor:
     """Return standard normal draws, fixed by the seed."""
-    return torch.empty(n_points, n_components).normal_(generator=torch_generator(seed))
+    points = torch.empty(n_points, n_components, dtype=torch.float32)
+    return points.normal_(generator=torch_generator(seed))
 
 
 def _cubature_points(n_components: int, most: int, seed: int) -> Tensor:
@@ -313,7 +314,8 @@ def _cubature_points(n_components: int, most: int, seed: int) -> Tensor:
     """
     generator = torch_generator(seed)
     n_spheres = max(1, most // (2 * n_components))
-    radii = chi.ppf((np.arange(n_spheres) + 0.5) / n_spheres, n_components)
+    shares = (np.arange(n_spheres) + 0.5) / n_spheres
+    radii = np.sqrt(2.0 * gammaincinv(n_components / 2, shares))  # quantiles of chi
     radii *= math.sqrt(n_components / np.square(radii).mean())
     points = [radius * _turned_basis(n_components, generator)[: most // 2] for radius in radii]
     directions = torch.cat(points)

@@ -1,8 +1,8 @@
-"""Why did a loss stop being finite? Words for the error, from the rows of that training."""
+"""Why did a loss stop being finite? The largest number that the network saw, and what to do."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from operator import itemgetter
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,77 +12,77 @@ from skae._scaling import Scaling
 from skae._training.batches import to_csr, to_tensor
 
 _CELLS_PER_BLOCK, _ROWS_PER_BLOCK = 2**20, 4096
-# Columns that are scaled as they should be stay below some tens of units; where one is larger than
-# this, it is to blame. A learning rate is, where no column is, or where it is above this one.
-_LARGE, _HIGH_RATE = 100.0, 0.02
+# Scaled columns are about one; the square of this alone throws a network off.
+_LARGE = 1e3
+# Ten times the usual learning rate: from here on it may be the cause beside a large number.
+_HIGH_RATE = 2e-2
 
 
-class Cell(NamedTuple):
-    """The cell of some rows that is the farthest from zero for the encoder."""
-
-    column: int
-    value: float  # in the units of X
-    scaled: float  # in those of the network
-
-
-def advice(net, X, index, scaling: Scaling | None, goes_on: bool, feature_names=None) -> str:
-    """Return what is to blame for a loss that is not finite, and what to do.
+def advice(
+    X,
+    index: np.ndarray,
+    scaling: Scaling | None,
+    units,
+    *,
+    names,
+    rate: float,
+    input_scaling,
+    resumed: bool,
+) -> str:
+    """Return the likely cause of a loss that is not finite, and the remedy that fits.
 
     Parameters
     ----------
-    net : AutoencoderNet
     X : ndarray or CSR of shape (n_samples, n_features)
     index : ndarray of int
-        The rows trained on.
+        Rows that were trained on.
     scaling : Scaling or None
-        Of the rows for the network.
-    goes_on : bool
-        Whether other rows were trained on before these, and fixed the scaling.
-    feature_names : sequence of str, optional
+        Between the units of X and those of the network.
+    units : Units
+        What the encoder alone does with the rows.
+    names : sequence of str or None
+        Names of the columns.
+    rate : float
+        The learning rate.
+    input_scaling : str or None
+        What the user asked for.
+    resumed : bool
+        Whether the scaling was fixed by the rows of an earlier call.
     """
-    units = net.module_.encoder_units
-    cell = _largest_cell(X, index, scaling, units)
-    name = "" if feature_names is None else f" ({feature_names[cell.column]!r})"
-    words = [
-        f"The largest value for the network is {cell.scaled:.3g}: column {cell.column}{name} of X, "
-        f"which holds {cell.value!r}."
-    ]
-    is_scaled = scaling is not None or units.scale is not None or units.logarithm
-    if abs(cell.scaled) <= _LARGE:
-        words.append("That is not much.")
-    elif not is_scaled:
-        words.append("Columns are not scaled: try input_scaling='auto'.")
-    elif goes_on:
-        words.append(
-            "The rows of the first call fixed the scaling of columns, and that column was much "
-            "smaller in them. Start anew with rows that represent all the others, or bring the "
-            "column to a range that you know yourself, by its logarithm for example."
+    column, value, seen = _largest(X, index, scaling, units)
+    too_fast = (
+        "The likely cause is a learning rate that is too high: learning_rate_init is "
+        f"{rate!r}, try a tenth of it."
+    )
+    if seen < _LARGE:
+        return too_fast
+    name = "" if names is None else f" ({names[column]!r})"
+    said = f"Column {column}{name} of X holds {value!r}, which is {seen:.3g} for the network. "
+    if resumed:
+        said += (
+            "The rows of the first call fixed the scaling of the columns, and are not like these. "
+            "Begin with rows that are like all, or clip the column."
         )
+    elif input_scaling is None:
+        said += "Columns are not scaled: set input_scaling='auto'."
     else:
-        words.append("Clip that column, or take its logarithm.")
-    if abs(cell.scaled) <= _LARGE or net.lr > _HIGH_RATE:
-        words.append(
-            "The likely cause is a learning rate that is too high: learning_rate_init is "
-            f"{net.lr!r}, try a tenth of it."
-        )
-    return " ".join(words)
+        said += "Clip the column, or take its logarithm."
+    return said if rate < _HIGH_RATE else f"{said} {too_fast}"
 
 
-def _largest_cell(X, index, scaling, units) -> Cell:
+def _largest(X, index: np.ndarray, scaling: Scaling | None, units) -> tuple[int, float, float]:
+    """Return column and value of the number that is largest for the encoder, and that number."""
     step = _ROWS_PER_BLOCK if sp.issparse(X) else max(1, _CELLS_PER_BLOCK // X.shape[1])
-    blocks = (index[start : start + step] for start in range(0, len(index), step))
-    return max((_largest_of(X[rows], scaling, units) for rows in blocks), key=lambda c: abs(c[2]))
+    blocks = (X[index[start : start + step]] for start in range(0, len(index), step))
+    return max((_largest_of(rows, scaling, units) for rows in blocks), key=itemgetter(2))
 
 
-def _largest_of(X, scaling, units) -> Cell:
-    device = next(iter(units.buffers())).device
+def _largest_of(X, scaling: Scaling | None, units) -> tuple[int, float, float]:
+    device = units.largest.device
     scaled = units.scaled((to_csr if sp.issparse(X) else to_tensor)(X, scaling, device))
-    values = (scaled.values if isinstance(scaled, Csr) else scaled).cpu().numpy()
-    if not values.size:
-        return Cell(0, 0.0, 0.0)
-    place = np.unravel_index(int(np.argmax(np.abs(values))), values.shape)
-    if isinstance(scaled, Csr):
-        row, column = int(scaled.rows[place[0]]), int(scaled.indices[place[0]])
-    else:
-        row, column = int(place[0]), int(place[1])
-    return Cell(column, float(X[row, column]), float(values[place]))
+    seen = abs(scaled.values if isinstance(scaled, Csr) else scaled).cpu().numpy()
+    if not seen.size:
+        return 0, 0.0, 0.0
+    place = np.unravel_index(int(np.argmax(seen)), seen.shape)
+    row, column = place if len(place) == 2 else (scaled.rows[place[0]], scaled.indices[place[0]])
+    return int(column), float(X[int(row), int(column)]), float(seen[place])

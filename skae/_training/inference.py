@@ -14,16 +14,10 @@ from skae._scaling import Scaling
 from skae._training.batches import to_csr, to_tensor
 from skae._training.threads import threads_for
 
-_CELLS_PER_BLOCK, _MOST_ROWS = 2**22, 4096
-# CSR rows are worked on in chunks of columns, so that as many rows as are good for a matrix product
-# can be taken at once, however wide they are.
-_CSR_ROWS = 512
-
-# Matrix products take another path through their kernels for a few rows than for many, with other
-# rounding; and loops over vectors (up to 32 numbers at once) do the last few of all numbers in
-# another way. Blocks are filled up to a multiple of this many rows, so that the result for a row is
-# the same to the last bit whichever rows stand beside it.
-_ROWS_MULTIPLE = 32
+# Blocks have this many rows, or fewer where dense rows are so wide that a block would have more
+# cells; never fewer than the least. With 128 rows a dense network of 784-256-32 is as fast as with
+# thousands, and a single row takes a millisecond.
+_MOST_ROWS, _LEAST_ROWS, _CELLS_PER_BLOCK = 128, 32, 2**22
 
 
 @torch.inference_mode()
@@ -39,25 +33,33 @@ def map_rows(
 ) -> Iterator[np.ndarray]:
     """Yield ``function`` of the rows of a dense or CSR X, block by block.
 
-    The blocks are bounded in cells, so that memory does not grow with the rows of X. ``width`` is
-    the largest number of columns that a row has on its way. With ``csr`` a CSR X stays so.
+    All blocks have one shape, which depends on ``width`` alone, the largest number of columns that
+    a row has on its way: the last is filled up with rows of zeros. Kernels choose their way, and
+    with it their rounding, by the shape, so that a row is worked on alike beside any others. (What
+    is left is the place of a row in its block, which may change a last bit on some processors.)
+    With ``csr`` a CSR X stays so.
     Numbers farther from zero than ``farthest``, in the units of the network, are clipped to it: one
     absurd cell is no reason for a batch to have no answer.
     """
     module.eval()
     device = next(module.parameters()).device
-    step = max(1, _CELLS_PER_BLOCK // (width * _ROWS_MULTIPLE)) * _ROWS_MULTIPLE
     csr = csr and sp.issparse(X)
-    step = _CSR_ROWS if csr else min(step, _MOST_ROWS)
-    with threads_for(module, min(step, X.shape[0])):
-        for start in range(0, X.shape[0], step):
-            block = X[start : start + step]
-            rows = (to_csr if csr else to_tensor)(block, scaling, device, farthest)
-            yield function(_fill_up(rows))[: len(rows)].cpu().numpy()
+    # CSR rows are worked on in chunks of columns, and take no memory for their width.
+    size = _MOST_ROWS if csr else _rows_per_block(width)
+    to_rows = to_csr if csr else to_tensor
+    with threads_for(module, size):
+        for start in range(0, X.shape[0], size):
+            rows = to_rows(X[start : start + size], scaling, device, farthest)
+            yield function(_filled_up(rows, size))[: len(rows)].cpu().numpy()
 
 
-def _fill_up(rows: Tensor | Csr) -> Tensor | Csr:
-    missing = -len(rows) % _ROWS_MULTIPLE
+def _rows_per_block(width: int) -> int:
+    """Return a multiple of 32, so that loops over vectors have no rest to do in another way."""
+    size = _CELLS_PER_BLOCK // (width * _LEAST_ROWS) * _LEAST_ROWS
+    return min(max(size, _LEAST_ROWS), _MOST_ROWS)
+
+
+def _filled_up(rows: Tensor | Csr, size: int) -> Tensor | Csr:
     if isinstance(rows, Csr):
-        return rows.filled_up(len(rows) + missing)
-    return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+        return rows.filled_up(size)
+    return nn.functional.pad(rows, (0, 0, 0, size - len(rows)))

@@ -16,6 +16,7 @@ from skae._training.batches import to_csr, to_tensor
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
 from skae._training.plan import Plan, choose_plan
+from skae._training.surroundings import usual_torch
 from skae._training.trainer import choose_device, make_net
 from skae.likelihoods import Likelihood
 from skae.likelihoods.choice import brought_inside
@@ -73,10 +74,12 @@ class Model:
             self.totals = _totals(X)
         self.n_stored = (X != 0).sum() / X.shape[0]
 
+    @usual_torch()
     def codes(self, X) -> np.ndarray:
         """Return the code of each row."""
         return self._map(self.net.module_.code, X, self.scaling).astype(X.dtype, copy=False)
 
+    @usual_torch()
     def scores(self, X) -> np.ndarray:
         """Return the log-likelihood of each row, in nats, in the units of X.
 
@@ -89,10 +92,12 @@ class Model:
         scores = self._map(self.net.module_.score, X, self.scaling).astype(np.float64)
         return np.maximum(scores, _LOWEST_SCORE) + log_determinant - cost
 
+    @usual_torch()
     def kl(self, X) -> np.ndarray:
         """Return the KL of each latent of each row, in nats."""
         return self._map(self.net.module_.kl, X, self.scaling)
 
+    @usual_torch()
     def decode(self, codes, rows=None, sparse: bool = False):
         """Return the mean of the rows with these codes, in the units of X.
 
@@ -111,13 +116,15 @@ class Model:
             # Zeros of X are no zeros while columns are centred; NaN is what is not kept until then.
             return torch.where(self._kept(code, total, result), result, torch.nan)
 
-        blocks = (self._undo(block) for block in self._decoded(mean, codes, totals))
+        decoded = self._decoded(mean, codes, totals)
+        blocks: Iterator[np.ndarray] = (self._undo(block) for block in decoded)
         if totals is not None:
             blocks = _times(blocks, totals)
         if sparse:
             blocks = (np.where(np.isnan(block), 0.0, block) for block in blocks)
         return _stack((block.astype(codes.dtype, copy=False) for block in blocks), sparse)
 
+    @usual_torch()
     def sample(self, codes: np.ndarray, seed: int):
         """Return a drawn row for each code, of the type and format of the training rows."""
         module, likelihood = self.net.module_, self.likelihood
@@ -255,9 +262,10 @@ def build_model(
     if input_scaling == "auto":
         input_scaling = likelihood.default_scaling(sparse)
     columns = summarise_columns(X, index, weight)
-    plan = choose_plan(sparse_method, X, likelihood, columns, choose_device(device))
     scaling = fit_scaling(input_scaling, columns, sparse)
     of_rows, of_encoder = (scaling, None) if likelihood.location_scale else (None, scaling)
+    if of_encoder is not None and sparse:
+        of_encoder = of_encoder._replace(shift=None)  # zeros are zeros for the likelihood
     if of_rows is not None:
         if of_rows.logarithm:
             raise ValueError(
@@ -266,13 +274,14 @@ def build_model(
                 "logarithm of X yourself, or choose another input_scaling, such as 'auto'."
             )
         columns = columns._replace(
-            mean=of_rows.apply(columns.mean), variance=columns.variance / of_rows.scale**2
+            mean=of_rows.apply(columns.mean), deviation=columns.deviation / of_rows.scale
         )
+    plan = choose_plan(sparse_method, X, likelihood, columns, choose_device(device))
     made = make_net(
         likelihood=likelihood,
         columns=columns,
         encoder_scaling=of_encoder,
-        **(_for_given_totals(X, index, scaling) if likelihood.given_total else {}),
+        **(_for_given_totals(X, index, of_encoder) if likelihood.given_total else {}),
         csr=plan.csr,
         device=device,
         **net,

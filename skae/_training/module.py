@@ -274,7 +274,8 @@ class Units(nn.Module):
             shift = None if scaling.shift is None else _tensor(scaling.shift / scaling.scale)
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
-        self.register_buffer("largest", torch.zeros((), dtype=torch.float32))  # of the numbers of the training
+        # Of the numbers of the training.
+        self.register_buffer("largest", torch.zeros((), dtype=torch.float32))
 
     def forward(self, x: Tensor | Csr) -> Tensor | Csr:
         """Return rows in the units of the encoder; CSR rows are never shifted."""

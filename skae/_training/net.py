@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dis
 import math
+import signal
 import warnings
 
 import torch
@@ -11,21 +13,33 @@ from skorch.callbacks import EpochTimer, PrintLog
 from skorch.exceptions import DeviceWarning
 
 from skae._random import torch_generator
-from skae._training.batches import BatchIterator
+from skae._training.batches import BatchIterator, Rows
+from skae._training.callbacks import EndOfTraining
+from skae._training.moments import Moment
 from skae._training.objective import Loss
 from skae._training.optimizers import make_optimizer
+from skae._training.surroundings import usual_torch
 
 # Purposes of the random streams that are derived from the seed of a net.
 _SHUFFLE, _TRAIN, _VALID = 1, 2, 3
 
 
+_ASK_THE_ESTIMATOR = (
+    "The net of an autoencoder gives no answers about X: it does not know how columns are scaled. "
+    "Ask the estimator: reconstruct(X), transform(X), score_samples(X) or score(X). A callback "
+    "finds the terms of each epoch in net.history, such as net.history[-1, 'train_objective'], and "
+    "those of rows held out, such as 'valid_objective', with early_stopping=True."
+)
+
+
 class AutoencoderNet(NeuralNet):
     """A ``skorch.NeuralNet`` whose datasets are `Rows` and whose loss has named terms.
 
-    It differs from its parent in three ways. Batches are slices of tensors on the device. Losses
+    It differs from its parent in four ways. Batches are slices of tensors on the device. Losses
     stay on the device until an epoch is over, so that no step waits for the one before; the history
     therefore has a row for each epoch and none for each batch. And everything random is drawn from
-    generators that are derived from ``seed`` and the number of epochs done.
+    generators that are derived from ``seed`` and the number of epochs done. A real Ctrl-C, which
+    skorch takes for the end of a training, goes on to the caller.
 
     Parameters
     ----------
@@ -38,7 +52,8 @@ class AutoencoderNet(NeuralNet):
     def __init__(self, *args, weight_decay=0.0, seed=0, **kwargs):
         self.weight_decay = weight_decay
         self.seed = seed
-        self._lowest: dict[str, float] = {}
+        self.lowest_losses: dict[str, float] = {}
+        self.start: Moment | None = None  # while a net that was trained before is trained on
         super().__init__(*args, **kwargs)
 
     @property
@@ -49,6 +64,47 @@ class AutoencoderNet(NeuralNet):
         """Build the optimiser."""
         self.optimizer_ = make_optimizer(self.optimizer, self.module_, self.lr, self.weight_decay)
         return self
+
+    def notify(self, method_name, **kwargs):
+        """Call the callbacks; one that raises an interrupt after an epoch ends the training."""
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            if method_name == "on_epoch_end" and _is_from_a_raise_statement(interrupt):
+                raise EndOfTraining from None
+            raise
+
+    def fit_loop(self, *args, **kwargs):
+        """Run epochs until the last, or until a callback ends the training."""
+        try:
+            super().fit_loop(*args, **kwargs)
+        except EndOfTraining:
+            pass
+        except KeyboardInterrupt as interrupt:
+            raise _Interrupted(interrupt) from None  # which the parent does not swallow
+        return self
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train on rows of the engine, from the weights that are there."""
+        _check_is_rows(X)
+        try:
+            return super().partial_fit(X, y, classes, **fit_params)
+        except _Interrupted as interrupted:
+            self.notify("on_train_end", X=X, y=y)
+            raise interrupted.interrupt from None
+
+    def fit(self, X, y=None, **fit_params):
+        """Train on rows of the engine, from new weights."""
+        _check_is_rows(X)  # before there are new weights
+        return super().fit(X, y, **fit_params)
+
+    def forward_iter(self, X, training=False, device="cpu"):
+        """Say where the answers are: the net does not know how columns are scaled."""
+        raise NotImplementedError(_ASK_THE_ESTIMATOR)
+
+    def score(self, X, y=None):
+        """Say where the answers are: the net does not know how columns are scaled."""
+        raise NotImplementedError(_ASK_THE_ESTIMATOR)
 
     def get_iterator(self, dataset, training=False):
         """Return an iterator over batches, in a new order in every epoch of training."""
@@ -93,24 +149,57 @@ class AutoencoderNet(NeuralNet):
 
     def _record_best(self, name: str) -> None:
         """Note whether a loss is the lowest so far: what skorch's Checkpoint looks at."""
-        loss, best = self.history[-1, name], self._lowest.get(name, math.inf)
+        loss, best = self.history[-1, name], self.lowest_losses.get(name, math.inf)
         self.history.record(f"{name}_best", loss < best)
-        self._lowest[name] = min(loss, best)
+        self.lowest_losses[name] = min(loss, best)
 
     def _loss(self, batch, generator) -> Loss:
         return self.criterion_(self.module_(batch, generator), batch)
 
     def __getstate__(self):
         state = super().__getstate__()
-        return {k: v for k, v in state.items() if k not in ("_train_generator", "_valid_generator")}
+        of_training = ("_train_generator", "_valid_generator", "start")
+        return {name: value for name, value in state.items() if name not in of_training}
 
     def __setstate__(self, state):
         """Load on the device of the training if it is there, else on the CPU, without a word."""
         if str(state["device"]).startswith("mps") and not torch.backends.mps.is_available():
             state = {**state, "device": "cpu"}  # skorch looks after CUDA alone
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), usual_torch(training=True):
             warnings.simplefilter("ignore", DeviceWarning)
             super().__setstate__(state)
+
+
+class _Interrupted(BaseException):
+    """Carries an interrupt past the parent's ``partial_fit``, which takes it for an end."""
+
+    def __init__(self, interrupt: KeyboardInterrupt):
+        super().__init__(interrupt)
+        self.interrupt = interrupt
+
+
+def _check_is_rows(X) -> None:
+    if not isinstance(X, Rows):
+        raise TypeError(
+            "The net of an autoencoder trains on rows that its estimator has prepared. Got "
+            f"{type(X).__name__} instead. Call fit(X) or partial_fit(X) of the estimator."
+        )
+
+
+def _is_from_a_raise_statement(interrupt: KeyboardInterrupt) -> bool:
+    """Return whether a statement raised an interrupt: one by Ctrl-C comes between two.
+
+    Not counted are statements of the program's own handler of the signal.
+    """
+    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
+    trace, codes = interrupt.__traceback__, []
+    while trace is not None:
+        last, code = trace.tb_lasti, trace.tb_frame.f_code
+        codes.append(code)
+        trace = trace.tb_next
+    statement = code.co_code[last : last + 1] == bytes([dis.opmap["RAISE_VARARGS"]])
+    again = isinstance(interrupt.__context__, KeyboardInterrupt)  # caught, and raised once more
+    return statement and not again and handler not in codes
 
 
 class _EpochRecord:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from skae._kernels.optimizer import RowAdamW
+from skae._kernels.optimizer import SGD, AdamW, RowAdamW
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
+    "adam": AdamW,
+    "sgd": SGD,
 }
 
 # The free parameters of a likelihood are logarithms; they have further to go than weights.

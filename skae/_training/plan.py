@@ -19,8 +19,9 @@ _FEWEST_COLUMNS, _LARGEST_DENSITY = 500, 0.5
 # Up to this many columns the loss of all of them costs little more than that of a sample, which
 # learns as much in a step and no more (`benchmarks/sparse_quality.py speed`).
 _MOST_EXACT = 5_000
-# A column whose mean is more standard deviations than this from zero loses digits in single
+# A scaled column whose mean is more standard deviations than this from zero loses digits in single
 # precision where squared errors are put together from sums of squares (0.01 nats at this ratio).
+# Only users who chose not to centre columns have such.
 _FARTHEST = 200.0
 # Columns of the head and of the tail that stand for all.
 _SAMPLED = (1024, 1024)
@@ -41,7 +42,10 @@ class Plan(NamedTuple):
 def choose_plan(
     method: str, X, likelihood: Likelihood, columns: ColumnSummary, device: str
 ) -> Plan:
-    """Return how to train on X; "auto" goes by the columns, the density and the likelihood."""
+    """Return how to train on X; "auto" goes by the columns, the density and the likelihood.
+
+    ``columns`` are those of the training rows in the units of the network.
+    """
     # Some of the sparse products are not to be had on MPS.
     if not sp.issparse(X) or device.startswith("mps"):
         return Plan("dense")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import BatchScoring, Callback, EpochScoring, PassthroughScoring
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
@@ -17,8 +15,8 @@ from skae._random import derive_seed, global_torch_seed
 from skae._scaling import Scaling
 from skae._training.batches import make_rows, split_rows
 from skae._training.callbacks import Course, FiniteGuard, FitProgress
-from skae._training.diagnosis import advice
 from skae._training.module import AutoencoderModule
+from skae._training.moments import Moment
 from skae._training.net import AutoencoderNet
 from skae._training.objective import Objective
 from skae._training.optimizers import takes_row_gradients
@@ -47,7 +45,8 @@ def choose_device(device: str) -> str:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:  # torch raises either
             raise ValueError(
-                f"device={device!r} is not a torch device of this machine: {error} "
+                f"device={device!r} is not a torch device of this machine: "
+                f"{str(error).strip().rstrip('.')}. "
                 "Choose device='auto' to take the best one that is there."
             ) from error
         return device
@@ -85,9 +84,43 @@ def _is_callback(value) -> bool:
 
 def _sees_gradients(callback) -> bool:
     """Return whether a callback of the user's does something to gradients, as clipping does."""
+    return _kind(callback).on_grad_computed is not Callback.on_grad_computed
+
+
+def _kind(callback) -> Any:
+    """Return the class of a callback of the user's, however it is given."""
     callback = callback[1] if isinstance(callback, tuple) else callback
-    kind: Any = callback if isinstance(callback, type) else type(callback)
-    return kind.on_grad_computed is not Callback.on_grad_computed
+    return callback if isinstance(callback, type) else type(callback)
+
+
+def _check_callbacks(callbacks: list) -> None:
+    """Raise ``ValueError`` where a callback is none, or needs what this training does not have."""
+    for callback in callbacks:
+        if not _is_callback(callback):
+            raise ValueError(
+                "callbacks must hold skorch callbacks, their classes, or pairs of a name and one. "
+                f"Got {callbacks!r} instead."
+            )
+        kind = _kind(callback)
+        if issubclass(kind, EpochScoring | BatchScoring | PassthroughScoring):
+            raise ValueError(
+                f"{kind.__name__} scores predictions or single batches, which the training of an "
+                "autoencoder does not have. The terms of each epoch stand in history_ after fit, "
+                "and in net.history for a callback of your own; early_stopping=True adds those of "
+                "rows held out."
+            )
+
+
+def _check_monitors(net: AutoencoderNet) -> None:
+    """Raise ``ValueError`` where a callback watches held-out rows, and there are none."""
+    for _, callback in net.callbacks_:
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor.startswith("valid_"):
+            raise ValueError(
+                f"{type(callback).__name__} watches {monitor!r}, but this training holds no rows "
+                "out. Set early_stopping=True and call fit, or let it watch the training rows: "
+                f"monitor={monitor.replace('valid_', 'train_', 1)!r}."
+            )
 
 
 class Stopping(NamedTuple):
@@ -102,12 +135,7 @@ class Stopping(NamedTuple):
 
 def make_net(*, device, optimizer, learning_rate, weight_decay, callbacks, verbose, seed, **module):
     """Return an initialised net for a module with these arguments."""
-    for callback in callbacks:
-        if not _is_callback(callback):
-            raise ValueError(
-                "callbacks must hold skorch callbacks, their classes, or pairs of a name and one. "
-                f"Got {callbacks!r} instead."
-            )
+    _check_callbacks(callbacks)
     net = AutoencoderNet(
         AutoencoderModule,
         Objective,
@@ -142,7 +170,6 @@ def train(
     stopping: Stopping,
     extra_callbacks: tuple = (),
     description: str = "",
-    feature_names=None,
 ) -> bool:
     """Train a net on the rows ``index`` of X; return whether it came to an end of its own.
 
@@ -158,6 +185,8 @@ def train(
         rows = make_rows(X, *held_out, scaling, net.device, net.module_.takes_csr)
         net.train_split = predefined_split(rows)
         index, weight = part
+    else:
+        _check_monitors(net)
     csr = net.module_.takes_csr
     rows = make_rows(X, index, weight, scaling, net.device, csr, plan.n_sampled)
     net.batch_size = choose_batch_size(batch_size, len(rows))
@@ -173,15 +202,7 @@ def train(
         stopping.start,
         keep_best=fraction is not None,
     )
-    asked = partial(
-        advice,
-        X=X,
-        index=index,
-        scaling=scaling,
-        goes_on=bool(net.history),
-        feature_names=feature_names,
-    )
-    first: list = [FiniteGuard(asked), *extra_callbacks]
+    first: list = [FiniteGuard(n_epochs), *extra_callbacks]
     if net.verbose > 1 and description:
         tqdm.write(description)
     if net.verbose == 1:
@@ -190,14 +211,13 @@ def train(
         _temporary_callbacks(net, first, last=[course]),
         _seeded_if_needed(net),
         threads_for(net.module_, net.batch_size),
-        _unchanged_on_error(net),
     ):
         net.partial_fit(rows)
     return course.converged_at is not None or course.epoch < n_epochs
 
 
 @contextlib.contextmanager
-def _unchanged_on_error(net: AutoencoderNet):
+def unchanged_on_error(net: AutoencoderNet):
     """Put a net that was trained before back as it was, where going on with it fails.
 
     A loss that is not finite is no such failure: the net then keeps its last finite weights.
@@ -205,19 +225,21 @@ def _unchanged_on_error(net: AutoencoderNet):
     for group in net.optimizer_.param_groups:
         group["lr"] = group["initial_lr"]  # wherever the last training left it
     n_epochs = len(net.history)
-    before = None
-    if n_epochs:
-        before = copy.deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
+    net.start = Moment(net, with_optimizer=True) if n_epochs else None
+    others = net.lowest_losses.copy(), vars(net.module_.bottleneck).copy()
     try:
         yield
     except NonFiniteLossError:
         raise
-    except BaseException:
-        if before is not None:
-            net.module_.load_state_dict(before[0])
-            net.optimizer_.load_state_dict(before[1])
+    except BaseException:  # Ctrl-C too
+        if net.start is not None:
+            net.start.go_back()
+            net.lowest_losses = others[0]
+            vars(net.module_.bottleneck).update(others[1])
             del net.history[n_epochs:]
         raise
+    finally:
+        net.start = None
 
 
 @contextlib.contextmanager

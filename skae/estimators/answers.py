@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from skae._random import draw_seed
+from skae._tables import to_sparse_interface, validate_table
 from skae._training.model import Model
 from skae._validation import resolve, within_support
 from skae.likelihoods import LIKELIHOODS, Likelihood, choose_likelihood
@@ -22,14 +24,31 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """The methods of a fitted autoencoder; `_model` answers, in numpy."""
 
     _model: Model
+    _seed: int
+    _sampler: Any
+    _fitted_on: np.ndarray | sp.csr_array | sp.csr_matrix
     n_components_: int
     likelihood: str | Likelihood
     likelihood_: Likelihood
     _chose_likelihood: bool  # rather than the user
+    sampler: str | Sampler
+
+    #: What ``sampler="auto"`` stands for; None where the estimator has a prior to draw from.
+    _auto_sampler: str | None = "gaussian_mixture"
+
+    def _after_fit(self, X) -> None:
+        """Choose where new codes come from; the density is fitted when rows are first drawn."""
+        chosen = self._auto_sampler if self.sampler == "auto" else self.sampler
+        self._sampler = None if chosen is None else resolve(chosen, SAMPLERS)
+        self._sampler_is_fitted = False
 
     def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
         """Return new codes for `sample`."""
-        raise NotImplementedError
+        if not self._sampler_is_fitted:
+            state = np.random.RandomState(self._seed)
+            self._sampler.fit(self._model.training_codes, state)
+            self._sampler_is_fitted = True
+        return self._sampler.sample(n_samples, np.random.RandomState(seed))
 
     def transform(self, X):
         """Return the code of each row.
@@ -57,7 +76,8 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         X : {array-like, sparse matrix or array} of shape (n_samples, n_components)
             Codes.
         sparse_output : bool, default=False
-            Whether to return CSR, in which a row holds the entries that are most likely not to be
+            Whether to return CSR (of the kind that scikit-learn's setting ``sparse_interface``
+            names), in which a row holds the entries that are most likely not to be
             zero, as many as are expected not to be (for a Gaussian likelihood, which knows no
             zeros: the largest, as many as training rows have), and the mean of each.
 
@@ -73,7 +93,7 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 f"X has {codes.shape[1]} features, but inverse_transform of {type(self).__name__} "
                 f"is expecting {self.n_components_} features (n_components) as input."
             )
-        return self._model.decode(codes, sparse=sparse_output)
+        return to_sparse_interface(self._model.decode(codes, sparse=sparse_output), codes)
 
     def reconstruct(self, X, sparse_output=False):
         """Return the reconstruction of each row: ``inverse_transform(transform(X))``.
@@ -93,7 +113,8 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Reconstructed rows, in the units of X.
         """
         rows, _ = self._validate_rows(X)
-        return self._model.decode(self._model.codes(rows), rows, sparse_output)
+        means = self._model.decode(self._model.codes(rows), rows, sparse_output)
+        return to_sparse_interface(means, rows)
 
     def sample(self, n_samples=1, random_state=None):
         """Draw new rows.
@@ -114,7 +135,8 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be an int of at least 1. Got {n_samples!r} instead.")
         seed = draw_seed(random_state)
-        return self._model.sample(self._draw_codes(int(n_samples), seed), seed)
+        rows = self._model.sample(self._draw_codes(int(n_samples), seed), seed)
+        return to_sparse_interface(rows, self._fitted_on)
 
     def score_samples(self, X):
         """Return the log-likelihood of each row, in nats, with every normalising constant.
@@ -166,10 +188,9 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return self._inside_support(self._validate_format(X, reset=False))
 
     def _validate_format(self, X, reset: bool):
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset)
-        if sp.issparse(X) and not X.has_canonical_format:
-            X = X.copy()
-            X.sum_duplicates()
+        X = validate_table(self, X, reset)
+        if reset:
+            self._fitted_on = X[:0]  # of the container that `sample` returns
         return X
 
     def _weighed_rows(self, X, sample_weight) -> tuple:
@@ -203,22 +224,3 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         self._chose_likelihood = isinstance(self.likelihood, str) and self.likelihood == "auto"
         chosen = choose_likelihood(X) if self._chose_likelihood else self.likelihood
         self.likelihood_ = resolve(chosen, LIKELIHOODS)
-
-
-class SampledCodesMixin:
-    """New codes from a density fitted on the training codes, for estimators without a prior."""
-
-    _model: Model
-    _seed: int
-    _sampler: Sampler | None
-    sampler: str | Sampler
-
-    def _after_fit(self, X) -> None:
-        """Forget the density: it is fitted anew when rows are first drawn."""
-        self._sampler = None
-
-    def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
-        if self._sampler is None:
-            state = np.random.RandomState(self._seed)
-            self._sampler = resolve(self.sampler, SAMPLERS).fit(self._model.training_codes, state)
-        return self._sampler.sample(n_samples, np.random.RandomState(seed))

@@ -17,21 +17,24 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skae._duplicates import merge_duplicates, representatives
+from skae._hints import HintsMixin
 from skae._random import draw_seed
 from skae._training.bottlenecks import Bottleneck
+from skae._training.callbacks import SoftThreshold
+from skae._training.diagnosis import advice
 from skae._training.model import build_model
-from skae._training.trainer import Stopping, choose_n_epochs, train
+from skae._training.surroundings import usual_torch
+from skae._training.trainer import Stopping, choose_n_epochs, train, unchanged_on_error
 from skae._validation import resolve
-from skae.estimators.answers import AnswersMixin, SampledCodesMixin
-from skae.estimators.parameters import SHARED_CONSTRAINTS
+from skae.estimators.answers import AnswersMixin
+from skae.estimators.parameters import default_of
 from skae.exceptions import NonFiniteLossError
-from skae.networks import NETWORKS, Layout
+from skae.networks import NETWORKS, Layout, Network
+from skae.noise import NOISES
 from skae.schedules import SCHEDULES
 
-__all__ = ["SHARED_CONSTRAINTS", "BaseAutoencoder", "SampledCodesMixin"]
 
-
-class BaseAutoencoder(AnswersMixin, BaseEstimator):
+class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
     """Base of the four transformers."""
 
     # What a final class says of its own --------------------------------------------------------
@@ -40,23 +43,9 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         """Return what makes the bottleneck, given ``n_components`` and ``seed``."""
         raise NotImplementedError
 
-    def _noise(self) -> dict:
-        """Return the noise of the training step and its level, as arguments of the module."""
-        return {}
-
-    def _weight_decay(self) -> tuple[float, tuple]:
-        """Return the decay of weights, and callbacks for what a decay cannot do."""
-        return self._alpha(), ()
-
-    def _alpha(self) -> float:
-        return self.likelihood_.decay if self.alpha == "auto" else self.alpha
-
     def _watched_from(self) -> float:
         """Return the share of the training before which convergence is not looked at."""
         return 0.0
-
-    def _after_fit(self, X) -> None:
-        """Look back on the training rows once the network is trained."""
 
     # Training -----------------------------------------------------------------------------------
 
@@ -113,19 +102,22 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
         return self._fit(X, sample_weight, resume=hasattr(self, "net_"), one_epoch=True)
 
     def _fit(self, X, sample_weight, resume: bool, one_epoch: bool):
-        before = self.__dict__.copy()
+        before, memory = self.__dict__.copy(), vars(getattr(self, "_model", self)).copy()
         try:
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
             index, weight = merge_duplicates(X, weight)
-            if resume:
-                self._check_same_layout()
-            else:
-                self._build(X, index, weight)
-            self._train(X, index, weight, one_epoch)
+            with usual_torch(training=True):
+                if resume:
+                    self._check_same_layout()
+                else:
+                    self._build(X, index, weight)
+                with unchanged_on_error(self.net_):
+                    self._train(X, index, weight, one_epoch, resume)
         except NonFiniteLossError:
             raise  # with the last finite weights, which are worth keeping
         except BaseException:  # Ctrl-C too
             self.__dict__ = before
+            vars(getattr(self, "_model", self)).update(memory)
             raise
         return self
 
@@ -149,20 +141,45 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
             likelihood=self.likelihood_,
             input_scaling=self.input_scaling,
             sparse_method=self.sparse_method,
-            network=resolve(self.network, NETWORKS),
+            network=self._network(),
             make_bottleneck=self._make_bottleneck(),
             layout=self._layout(),
             **self._noise(),
             device=self.device,
             optimizer=self.optimizer,
             learning_rate=self.learning_rate_init,
-            weight_decay=self._weight_decay()[0],
+            weight_decay=self._alpha() * (1.0 - self.l1_ratio),
             callbacks=list(self.callbacks or ()),
             verbose=int(self.verbose),
             seed=self._seed,
         )
         self.net_ = self._model.net
         self.sparse_method_ = self._model.plan.method if self.module_.takes_csr else "dense"
+
+    def _alpha(self) -> float:
+        return self.likelihood_.decay if self.alpha == "auto" else self.alpha
+
+    def _noise(self) -> dict:
+        """Return the noise of the training step and its level, as arguments of the module."""
+        if self.noise is None:
+            return {}
+        noise = resolve(self.noise, NOISES)
+        noise.check_level(self.noise_level)
+        return {"noise": noise, "noise_level": self.noise_level}
+
+    def _network(self) -> Network:
+        """Return the network; layer sizes beside one that does not look at them are an error."""
+        network = resolve("mlp" if self.network is None else self.network, NETWORKS)
+        layout = self._layout()
+        for name in ("hidden_layer_sizes", "activation"):
+            default = default_of(name)
+            if not network.takes_layer_sizes and getattr(layout, name) != default:
+                raise ValueError(
+                    f"{name} shapes the default network; {type(network).__name__} does not look at "
+                    f"it. Got {name}={getattr(self, name)!r} beside it. Leave "
+                    f"{name} at {default!r}, or network at None."
+                )
+        return network
 
     def _layout(self) -> Layout:
         sizes = self.hidden_layer_sizes
@@ -173,9 +190,10 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
             )
         return Layout(self.n_features_in_, self.n_components, sizes, self.activation)
 
-    def _train(self, X, index, weight, one_epoch: bool) -> None:
+    def _train(self, X, index, weight, one_epoch: bool, resumed: bool) -> None:
         """Run the training, and record how it went."""
         stopping = self._stopping(len(index), one_epoch)
+        amount = self._alpha() * self.l1_ratio
         try:
             ended = train(
                 self.net_,
@@ -187,13 +205,22 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
                 batch_size=self.batch_size,
                 schedule=resolve("constant" if one_epoch else self.learning_rate, SCHEDULES),
                 stopping=stopping,
-                extra_callbacks=self._weight_decay()[1],
+                extra_callbacks=(SoftThreshold(amount),) if amount else (),
                 description=f"{type(self).__name__} ({self.sparse_method_} batches)",
-                feature_names=getattr(self, "feature_names_in_", None),
             )
-        except NonFiniteLossError:
+        except NonFiniteLossError as error:
             self._look_back(X, index, weight)
-            raise
+            likely = advice(
+                X,
+                index,
+                self._model.scaling,
+                self.module_.encoder_units,
+                names=getattr(self, "feature_names_in_", None),
+                rate=self.net_.lr,
+                input_scaling=self.input_scaling,
+                resumed=resumed,
+            )
+            raise NonFiniteLossError(f"{error} {likely}") from None
         self._look_back(X, index, weight)
         if not (ended or one_epoch or self.max_iter == "auto"):
             warnings.warn(
@@ -222,8 +249,7 @@ class BaseAutoencoder(AnswersMixin, BaseEstimator):
 
     def _look_back(self, X, index, weight) -> None:
         """Set the fitted attributes that tell how the training went, and what came of it."""
-        # An epoch that Ctrl-C cut short has no record.
-        history = [row for row in self.net_.history if "train_loss" in row]
+        history = self.net_.history
         names = [name for row in history for name in row if name.startswith(("train_", "valid_"))]
         self.history_ = {
             name.removeprefix("train_"): [row.get(name, np.nan) for row in history]

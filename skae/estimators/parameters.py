@@ -1,38 +1,261 @@
-"""The parameters that all estimators share: which values they take."""
+"""The parameters and the fitted attributes that all transformers share, each in one place."""
 
+from __future__ import annotations
+
+import inspect
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
-
-from sklearn.utils._param_validation import Interval, StrOptions
+from typing import Any
 
 from skae._scaling import SCALINGS
 from skae._training.optimizers import OPTIMIZERS
 from skae._training.plan import METHODS
-from skae._validation import choice
+from skae.constraints import Interval, StrOptions
+from skae.estimators.declaration import choices, parameter
 from skae.likelihoods import LIKELIHOODS, Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
+from skae.noise import NOISES, Noise
+from skae.samplers import SAMPLERS, Sampler
 from skae.schedules import SCHEDULES, Schedule
 
-SHARED_CONSTRAINTS: dict = {
-    "n_components": [Interval(Integral, 1, None, closed="left")],
-    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "activation": [StrOptions(set(ACTIVATIONS))],
-    "network": choice(NETWORKS, Network),
-    "likelihood": [*choice(LIKELIHOODS, Likelihood), StrOptions({"auto"})],
-    "input_scaling": [StrOptions({*SCALINGS, "auto"}), None],
-    "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-    "sparse_method": [StrOptions({*METHODS, "auto"})],
-    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": choice(SCHEDULES, Schedule),
-    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-    "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
-    "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "tol": [Interval(Real, 0, None, closed="left")],
-    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-    "early_stopping": ["boolean"],
-    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-    "warm_start": ["boolean"],
-    "device": [str],
-    "callbacks": [list, tuple, None],
-    "verbose": ["verbose"],
-    "random_state": ["random_state"],
-}
+
+@dataclass(eq=False, repr=False)
+class SharedParameters:
+    """The parameters that all transformers share."""
+
+    n_components: int = parameter(
+        16,
+        [Interval(Integral, 1, None, closed="left")],
+        "int",
+        "Number of latent dimensions, at least 1. More than there are features is allowed.",
+    )
+    _: KW_ONLY
+    hidden_layer_sizes: Any = parameter(
+        (128,),
+        ["array-like", Interval(Integral, 1, None, closed="left")],
+        "array-like of int",
+        """Units of each hidden layer of the encoder; the decoder mirrors it. ``()`` makes encoder
+        and decoder linear. An error beside a ``network`` that does not look at it.""",
+    )
+    activation: str = choices(
+        "silu",
+        ACTIVATIONS,
+        """Activation of the hidden layers. An error beside a ``network`` that does not look at
+        it.""",
+    )
+    network: Any = choices(
+        None,
+        NETWORKS,
+        """Encoder and decoder: None and "mlp" make fully connected layers as ``hidden_layer_sizes``
+        and ``activation`` say; an object such as `skae.networks.CustomNetwork` holds your own torch
+        modules.""",
+        Network,
+        also=(None,),
+    )
+    likelihood: Any = choices(
+        "gaussian",
+        LIKELIHOODS,
+        """Distribution of X about its reconstruction: "gaussian" for real columns, with a noise
+        variance learned for each; "bernoulli" for binary ones (or values in [0, 1]); for counts
+        "poisson", "negative_binomial" (more variable), "zero_inflated_negative_binomial" (some of
+        them lost) or "multinomial" (bags of words or items); "zero_inflated_lognormal" for amounts
+        and TF-IDF weights, with many zeros. "auto" looks at X and takes one of them: see
+        `skae.likelihoods.choose_likelihood`.""",
+        Likelihood,
+        also=("auto",),
+    )
+    noise: Any = choices(
+        None,
+        NOISES,
+        """How the input of the training step is corrupted, which makes any of the estimators a
+        denoising one: "masking" drops entries, "gaussian" adds noise, "salt_and_pepper" puts
+        extremes, "swap" values of other rows, "swap_gaussian" does two of these, "thinning" drops
+        single items of counts. The target stays clean, and nothing is corrupted outside training.
+        None: nothing is.""",
+        Noise,
+        also=(None,),
+    )
+    noise_level: float = parameter(
+        0.2,
+        [Interval(Real, 0, None, closed="left")],
+        "float",
+        """How much noise: the share of entries that really change, in [0, 1] (for "thinning", of
+        items), or for "gaussian" the standard deviation, at least 0. Without effect where
+        ``noise`` is None.""",
+    )
+    sampler: Any = choices(
+        "auto",
+        SAMPLERS,
+        """Where `sample` takes codes from: a density fitted on the training codes, a mixture of
+        Gaussians or a kernel about them. "auto" is the prior where the estimator has one,
+        "kernel" where codes are sparse, else "gaussian_mixture".""",
+        Sampler,
+        also=("auto",),
+    )
+    input_scaling: Any = choices(
+        "auto",
+        dict.fromkeys(SCALINGS),
+        """How columns are scaled for the network; codes follow it, but reconstructions, samples and
+        scores are in the units of X. "standard" divides by the standard deviation,
+        "fourth_moment" by the fourth root of a third of the fourth central moment (the same for a
+        Gaussian column, larger for one of rare large values), both after centring (in sparse X of
+        the columns far from zero alone); "max" divides by the largest absolute value, and "log1p"
+        takes log(1 + x), for the encoder alone; neither centres. "auto" is what the likelihood asks
+        for: "fourth_moment" for a Gaussian, "log1p" for counts, "max" for amounts, None for binary
+        columns.""",
+        also=("auto", None),
+    )
+    sparse_method: str = choices(
+        "auto",
+        dict.fromkeys(METHODS),
+        """How sparse rows are trained on; without effect on dense ones. "dense" makes one batch at
+        a time dense; "exact" works on the stored entries and has the same loss; "sampled" moreover
+        estimates a part of the loss from some of the columns, and is not for a Gaussian likelihood.
+        "auto" goes by the number of columns, the share of stored entries and the likelihood.
+        Scores are exact whichever it is.""",
+        also=("auto",),
+    )
+    alpha: Any = parameter(
+        "auto",
+        [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        'float or "auto"',
+        """Decay of the weight matrices a step, times the learning rate (decoupled, as in AdamW); at
+        least 0. "auto" is 1e-4, and 0.3 for likelihoods of counts, where many columns are rare and
+        learned by heart without it. Where a batch of sparse rows uses few of the columns, it acts
+        on the weights of those alone.""",
+    )
+    l1_ratio: float = parameter(
+        0.0,
+        [Interval(Real, 0, 1, closed="both")],
+        "float",
+        """Share of L1 in the weight penalty ``alpha``, in [0, 1]: 0 is decay alone, 1 draws weights
+        to exact zeros.""",
+    )
+    batch_size: Any = parameter(
+        "auto",
+        [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        'int or "auto"',
+        """Rows in a step, at least 1; "auto" is 128, or all rows where there are fewer.""",
+    )
+    learning_rate: Any = choices(
+        "cosine",
+        SCHEDULES,
+        "How the learning rate changes over the ``max_iter`` epochs.",
+        Schedule,
+    )
+    learning_rate_init: float = parameter(
+        2e-3,
+        [Interval(Real, 0, None, closed="neither")],
+        "float",
+        "Highest learning rate, above 0.",
+    )
+    optimizer: Any = parameter(
+        "adam",
+        [StrOptions(OPTIMIZERS), callable],
+        f"{{{', '.join(map(repr, OPTIMIZERS))}}} or callable".replace("'", '"'),
+        """"adam" is AdamW, "sgd" has Nesterov momentum 0.9; a callable takes the groups of
+        parameters and returns a torch optimiser.""",
+    )
+    max_iter: Any = parameter(
+        "auto",
+        [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        'int or "auto"',
+        """Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at
+        most 200 (or those for 500 steps, if they are more); where batches are sparse, about 5,000
+        steps in at most 60 epochs.""",
+    )
+    tol: float = parameter(
+        1e-4,
+        [Interval(Real, 0, None, closed="left")],
+        "float",
+        """An epoch improves when the objective falls by more than ``tol`` times its whole fall so
+        far; at least 0.""",
+    )
+    n_iter_no_change: int = parameter(
+        20,
+        [Interval(Integral, 1, None, closed="left")],
+        "int",
+        """Epochs without improvement after which training has converged; the learning rate is then
+        brought to zero over as many again.""",
+    )
+    early_stopping: bool = parameter(
+        False,
+        ["boolean"],
+        "bool",
+        """Whether to hold rows out, stop when their objective no longer improves, and keep the
+        weights that were best for them.""",
+    )
+    validation_fraction: float = parameter(
+        0.1,
+        [Interval(Real, 0, 1, closed="neither")],
+        "float",
+        "Share of the rows that ``early_stopping`` holds out, in (0, 1).",
+    )
+    warm_start: bool = parameter(
+        False,
+        ["boolean"],
+        "bool",
+        """Whether `fit` goes on from the weights of the last one instead of starting anew. The
+        network, the scaling, the optimiser and the terms of the objective then stay what they are;
+        what decides how long to train is read anew.""",
+    )
+    device: str = parameter(
+        "auto",
+        [str],
+        "str",
+        """Where to train: "auto" takes CUDA, else MPS, else the CPU; or the name of a torch
+        device.""",
+    )
+    callbacks: Any = parameter(
+        None,
+        [list, tuple, None],
+        "list of skorch callbacks or None",
+        "Called during training, as in skorch.",
+    )
+    verbose: int = parameter(
+        0,
+        ["verbose"],
+        "int",
+        """1 shows a progress bar for fits that take more than a second; 2 and more print a line for
+        each epoch instead.""",
+    )
+    random_state: Any = parameter(
+        None,
+        ["random_state"],
+        "int, RandomState or None",
+        """Source of the first weights, the order of rows and all noise. An int gives the same model
+        every time. None takes fresh entropy and leaves numpy's global generator alone.""",
+    )
+
+    #: The entries of these in the docstring of each transformer.
+    _shared_attributes = """
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns; only if all are strings.
+    n_components_ : int
+        Number of latent dimensions.
+    likelihood_ : Likelihood
+        The likelihood of the fit: what a name, or "auto", came to.
+    sparse_method_ : {"dense", "exact", "sampled"}
+        How the training rows were trained on; "dense" for dense ones, too.
+    n_iter_ : int
+        Epochs done.
+    loss_curve_ : list of float
+        Objective of each epoch, in nats a row: what decides about convergence. It is that of the
+        scaled columns, and leaves out a penalty whose weight is being steered.
+    history_ : dict of str to list of float
+        Each named term of each epoch, unweighted; terms of held-out rows start with ``valid_``.
+    validation_scores_ : list of float
+        Minus the objective of the held-out rows after each epoch; empty without
+        ``early_stopping``.
+    net_ : skorch.NeuralNet
+        The net that trained the module.
+    module_ : torch.nn.Module
+        Encoder, bottleneck, decoder and likelihood.
+    """
+
+
+def default_of(name: str) -> Any:
+    """Return the default of a shared parameter."""
+    return inspect.signature(SharedParameters).parameters[name].default

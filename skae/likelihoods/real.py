@@ -7,10 +7,10 @@ from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 from torch.nn import functional as F
 
+from skae.constraints import Interval, StrOptions
 from skae.likelihoods.base import Likelihood
 
 _LOG_TWO_PI = math.log(2.0 * math.pi)

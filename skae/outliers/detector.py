@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
-import scipy.sparse as sp
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.model_selection import check_cv
 
+from skae._hints import HintsMixin
 from skae._random import derive_seed, draw_seed
-from skae.estimators.denoising import DenoisingAETransformer
-from skae.outliers.conformal import benjamini_hochberg, conformal_p_values
-from skae.outliers.deviations import (
-    Deviations,
-    Recipe,
-    distinct_rows,
-)
+from skae._tables import validate_table
+from skae.constraints import HasMethods, Interval, StrOptions
+from skae.outliers.answers import AnswersMixin
+from skae.outliers.calibration import threshold
+from skae.outliers.containers import OwnEstimator, fit_own
+from skae.outliers.deviations import Recipe, distinct_rows
+from skae.outliers.ensemble import Ensemble, progress
+from skae.outliers.fitting import fit_member, repeat_rows
+from skae.outliers.folds import Judges, deal_out
+from skae.outliers.network import fit_network
 
-_AUTO_SHARE, _ROWS_FOR_OFFSET = 0.01, 10_000
-_STEPS, _BATCH_SIZE = 500, 256
+_AUTO_SHARE, _MOST_CALIBRATION_ROWS = 0.01, 10_000
 
 
-class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
+@contextmanager
+def _unchanged_on_error(detector):
+    """Put the attributes of a detector back where something goes wrong, Ctrl-C too."""
+    before = vars(detector).copy()
+    try:
+        yield
+    except BaseException:
+        vars(detector).clear()
+        vars(detector).update(before)
+        raise
+
+
+class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEstimator):
     r"""Anomaly detector: deviations from the nearest rows and from what a network expects.
 
     Three deviations of a row are added up: from the nearest training row, from the combination of
@@ -39,38 +52,55 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
     ----------
     estimator : estimator or None, default=None
         What reconstructs rows, cloned and fitted: any object with ``reconstruct`` (the four
-        transformers of skae) or only ``score_samples``. None is a `DenoisingAETransformer` without
-        a bottleneck and with "swap_gaussian" noise, trained for 500
-        steps, fewer below 200 rows.
+        transformers of skae) or only ``score_samples``. It is given DataFrames as the user gives
+        them. None is a `DenoisingAETransformer` without a bottleneck and with "swap_gaussian"
+        noise, trained for 350 steps, fewer below 125 rows.
     contamination : "auto" or float, default="auto"
         Share of bad rows in the training set, in (0, 0.5]; it fixes ``offset_``. With a number,
         the detector is robust: the mean squared distance to the tenth of the training rows that is
         nearest (at least 20 rows, and that share of them if it is larger) takes the place of the
         distances to the nearest row and to the combination, and that share of the rows, the
         farthest from their tenth, is kept from the network. "auto" trusts all training rows and
-        puts ``offset_`` where one in a hundred of them is below.
+        puts ``offset_`` where one in a hundred rows like them is below. Either share is promised
+        for new rows drawn like the training rows; with a number, for the training rows as well.
     criterion : {"auto", "combined", "log_likelihood"}, default="auto"
         "combined" is described above, "log_likelihood" is ``estimator.score_samples`` as it is;
         "auto" is "combined" wherever the estimator has ``reconstruct``.
     fdr : float or None, default=None
         If given, in (0, 1): `predict` raises alarms at this false-discovery rate over the rows it
-        gets, instead of at ``offset_``.
-    calibration_fraction : float, default=0.1
-        Share of the training rows, in (0, 1), that is held out for `p_values`.
+        gets, instead of at ``offset_``. It warns where no row could be odd enough.
+    input_scaling : {"auto", "standard", "fourth_moment", "max"} or None, default="auto"
+        How columns are scaled for the neighbours and for the default network, as in the
+        transformers; "auto" is "standard" for dense X and "fourth_moment" for CSR. None takes them
+        as they are, which is right where their sizes mean something (TF-IDF, one unit for all).
+    cv : int, splitter or list of pairs, default=3
+        The detector is fitted several times, each time without a part of the training rows, which
+        are then scored as new rows are: `offset_` and `p_values` come from these scores. An int, at
+        least 2, is the number of folds. A splitter of scikit-learn, or pairs of training and test
+        rows, tell which rows: ``ShuffleSplit(1, test_size=0.2)`` fits once and holds out a fifth.
+        Time grows with the number of fits, in `fit` and for new rows.
     n_references : int, default=10000
-        Most training rows, at least 1, that rows are compared with: distinct ones, drawn at random.
-        With a number for ``contamination`` at most 1,000, a row as often as it occurs.
+        Most training rows, at least 1, that each fit compares rows with: distinct ones, drawn at
+        random. With a number for ``contamination`` at most 1,000, a row as often as it occurs.
+    device : str, default="auto"
+        Where the default network is trained, as in the transformers.
+    callbacks : list of skorch callbacks or None, default=None
+        Called in the training of each default network. An estimator of your own has its own
+        ``device`` and ``callbacks``; these beside it are an error.
+    verbose : int, default=0
+        1 shows progress bars for fits and scores that take more than a second.
     random_state : int, RandomState or None, default=None
         Source of all draws. An int gives the same detector every time.
 
     Attributes
     ----------
-    estimator_ : estimator
-        The fitted network.
+    estimators_ : list of estimators
+        The fitted networks or clones of ``estimator``, one for each fold.
     offset_ : float
         `decision_function` is `score_samples` minus this.
     calibration_scores_ : ndarray of shape (n_calibration,)
-        Sorted scores of the rows held out.
+        Sorted scores of training rows: of all with a number for ``contamination``, of at most
+        10,000 with "auto".
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -94,9 +124,18 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
 
     with :math:`m` the medians over the training rows, :math:`s_j` the root mean square error of the
     network in column j, and :math:`t(x)` the mean of :math:`\sqrt d` over the ten neighbours. The
-    combination is that of locally linear embedding. A training row that occurs once is no neighbour
-    of itself: it is compared with the other rows, so `fit_predict` finds odd rows in the training
-    set. Scores have no unit; about -1 is usual.
+    combination is that of locally linear embedding. Scores have no unit; about -1 is usual.
+
+    Scales, networks and their errors are fitted once for each fold, without the rows of that fold.
+    A training row is scored by the fit that has not learned from it, and compared with the *other*
+    rows, unless it occurs more than once. A new row gets the mean of the scores of all fits. So
+    training rows are scored as new rows drawn like them are, and `fit_predict` finds odd rows in
+    the training set. A training row is known again within rounding, in either format; of copies in
+    several folds, the fits without one of them are averaged.
+
+    With ``cv=ShuffleSplit(1, test_size=0.2)``, the p-value of a new row that is no copy of a
+    training row is at most t with a probability of at most t, whatever the data are like. With
+    several folds that is measured, not proved; the user guide has the figures.
 
     With a number for ``contamination``, and N(x) the nearest tenth,
 
@@ -113,7 +152,13 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
 
     Vincent et al. (2010), "Stacked denoising autoencoders".
 
+    Vovk (2015), "Cross-conformal predictors".
+
+    Barber, Candès, Ramdas and Tibshirani (2021), "Predictive inference with the jackknife+".
+
     Bates et al. (2023), "Testing for outliers with conformal p-values".
+
+    Pickands (1975), "Statistical inference using extreme order statistics".
 
     Examples
     --------
@@ -130,8 +175,17 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "criterion": [StrOptions({"auto", "combined", "log_likelihood"})],
         "fdr": [Interval(Real, 0, 1, closed="neither"), None],
-        "calibration_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "input_scaling": [StrOptions({"auto", "standard", "fourth_moment", "max"}), None],
+        "cv": [
+            Interval(Integral, 2, None, closed="left"),
+            HasMethods(["split", "get_n_splits"]),
+            list,
+            tuple,
+        ],
         "n_references": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "callbacks": [list, tuple, None],
+        "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
 
@@ -150,22 +204,30 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
         contamination="auto",
         criterion="auto",
         fdr=None,
-        calibration_fraction=0.1,
+        input_scaling="auto",
+        cv=3,
         n_references=10_000,
+        device="auto",
+        callbacks=None,
+        verbose=0,
         random_state=None,
     ):
         self.estimator = estimator
         self.contamination = contamination
         self.criterion = criterion
         self.fdr = fdr
-        self.calibration_fraction = calibration_fraction
+        self.input_scaling = input_scaling
+        self.cv = cv
         self.n_references = n_references
+        self.device = device
+        self.callbacks = callbacks
+        self.verbose = verbose
         self.random_state = random_state
 
     # Training -----------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Learn what rows are like.
 
         Parameters
@@ -174,29 +236,77 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
             Training rows: normal ones, or with a share ``contamination`` of others.
         y : None
             Ignored; there for pipelines.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, at least 0. With weight 2 a row counts as if it were there twice, with weight 0
+            it is left out. Weights that are no whole numbers are brought to a mean of one, and
+            rows repeated or left out such that a row stands for its weight rounded up or down.
 
         Returns
         -------
         self : object
             The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            Among others: the scores of some training rows are no finite numbers.
+
+        Notes
+        -----
+        A fit that fails or is interrupted leaves the detector as it was.
         """
-        X = self._validate_rows(X, reset=True)
+        with _unchanged_on_error(self):
+            return self._fit(X, sample_weight)
+
+    def _fit(self, given, sample_weight):
+        rows = validate_table(self, given, reset=True)
         seed = draw_seed(self.random_state)
-        self._combined = self._choose_score()
-        train, held_out = self._split(X.shape[0], seed)
-        rows, counts = distinct_rows(X, train)
-        if self._combined or self._robust:
-            self._deviations = Deviations(X[rows], counts, self._recipe())
-        if self._robust:
-            train = train[self._deviations.trustworthy(X[train])]
-        self._fit_network(X, train, len(rows), seed)
-        if self._combined:
-            self._deviations.add_network(self.estimator_.reconstruct)
-        else:  # no more than what training rows were chosen by
-            self.__dict__.pop("_deviations", None)
-        self.calibration_scores_ = np.sort(self._scores(X[held_out]))
-        self.offset_ = self._choose_offset(X, seed)
+        combined = self._choose_score()
+        index = None if sample_weight is None else repeat_rows(rows, sample_weight)
+        fit_estimator = self._choose_estimator(given, index)
+        X = rows if index is None else rows[index]
+        held_out = self._hold_out(rows, index, derive_seed(seed, 1) % 2**32)
+        learn = partial(
+            fit_member,
+            references=distinct_rows(X, np.flatnonzero(~held_out.all(axis=1))),
+            recipe=self._recipe(),
+            combined=combined,
+            fit_estimator=fit_estimator,
+        )
+        members = []
+        with progress(bool(self.verbose), held_out.shape[1], "Fitting", "fit") as bar:
+            for k, out in enumerate(held_out.T):
+                members.append(learn(X, np.flatnonzero(~out), derive_seed(seed, 2, k)))
+                bar.update()
+        self._ensemble, self._combined = Ensemble(members, Judges(X, held_out)), combined
+        self.estimators_ = [
+            one.estimator.estimator if isinstance(one.estimator, OwnEstimator) else one.estimator
+            for one in members
+        ]
+        self._calibrate(X, np.flatnonzero(held_out.any(axis=1)), seed)
         return self
+
+    def _hold_out(self, rows, index: np.ndarray | None, seed: int) -> np.ndarray:
+        """Return which rows each member does not learn from, a row as often as its weight says."""
+        if isinstance(self.cv, Integral):
+            return deal_out(rows if index is None else rows[index], self.cv, seed)
+        held_out = deal_out(rows, check_cv(self.cv), seed)
+        return held_out if index is None else held_out[index]
+
+    def _calibrate(self, X, held_out: np.ndarray, seed: int) -> None:
+        """Fix what is odd, by the scores of rows that were not learned from, where there are."""
+        rows = self._choose_rows(held_out, seed)
+        scores = self._ensemble.scores(X[rows] if len(rows) else X, bool(self.verbose))
+        n_bad = np.count_nonzero(~np.isfinite(scores))
+        if n_bad:
+            raise ValueError(
+                f"The scores of {n_bad} of {len(scores)} training rows are NaN or infinite, with "
+                f"estimator={self.estimators_[0]!r}. Look for values of X that are too large, and "
+                "at what the estimator makes of these rows."
+            )
+        scores = np.sort(scores)
+        self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)
+        self.calibration_scores_ = scores if len(rows) else scores[:0]
 
     @property
     def _robust(self) -> bool:
@@ -212,233 +322,50 @@ class AutoencoderOutlierDetector(OutlierMixin, BaseEstimator):
             )
         return can_reconstruct and self.criterion != "log_likelihood"
 
-    def _split(self, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows to train on, and those to calibrate p-values with."""
-        order = np.random.RandomState(derive_seed(seed, 1) % 2**32).permutation(n_rows)
-        n_held_out = min(n_rows - 1, round(self.calibration_fraction * n_rows))
-        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+    def _choose_rows(self, rows: np.ndarray, seed: int) -> np.ndarray:
+        """Return the rows to calibrate with: all where a share of them is promised."""
+        if self._robust or len(rows) <= _MOST_CALIBRATION_ROWS:
+            return rows
+        state = np.random.RandomState(derive_seed(seed, 3) % 2**32)
+        return np.sort(state.permutation(rows)[:_MOST_CALIBRATION_ROWS])
 
-    def _choose_offset(self, X, seed: int) -> float:
-        """Return the score that the share of bad rows is below: exactly, where a share is given."""
-        if self._robust:
-            return float(np.percentile(self._scores(X), 100.0 * self.contamination))
-        order = np.random.RandomState(derive_seed(seed, 3) % 2**32).permutation(X.shape[0])
-        scores = self._scores(X[np.sort(order[:_ROWS_FOR_OFFSET])])
-        return float(np.percentile(scores, 100.0 * _AUTO_SHARE))
-
-    def _fit_network(self, X, train: np.ndarray, n_distinct: int, seed: int) -> None:
-        if self.estimator is not None:
-            self.estimator_ = clone(self.estimator).fit(X[train])
-            return
-        most = _STEPS * _BATCH_SIZE  # rows that the steps have room for
-        if len(train) > most:
-            state = np.random.RandomState(derive_seed(seed, 4) % 2**32)
-            train = np.sort(state.permutation(train)[:most])
-        n_batches = -(-min(n_distinct, most) // _BATCH_SIZE)
-        network = DenoisingAETransformer(
-            n_components=128,
-            hidden_layer_sizes=(128,),
-            noise="swap_gaussian",
-            noise_level=0.2,
-            input_scaling="fourth_moment" if sp.issparse(X) else "standard",
-            alpha=0.0,
-            batch_size=_BATCH_SIZE,
-            max_iter=-(-min(_STEPS, 100 + 2 * n_distinct) // n_batches),
-            tol=0.0,
-            n_iter_no_change=_STEPS,
-            random_state=derive_seed(seed, 2) % 2**31,
-        )
-        with warnings.catch_warnings():
-            # A fixed number of steps is what is wanted.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            self.estimator_ = network.fit(X[train])
+    def _choose_estimator(self, given, index) -> Callable:
+        """Return what fits the network, or the estimator given, to some rows."""
+        settings = {"device": self.device, "callbacks": self.callbacks}
+        if self.estimator is None:
+            return partial(fit_network, input_scaling=self.input_scaling, **settings)
+        for name, value in settings.items():
+            if value not in ("auto", None):
+                raise ValueError(
+                    f"{name} is for the default network. Got {name}={value!r} beside "
+                    f"{self.estimator!r}: give it to the estimator, or leave estimator at None."
+                )
+        return partial(fit_own, self.estimator, given, index=index)
 
     def _recipe(self) -> Recipe:
         if not self._robust:
-            return Recipe(self._weights, self.n_references, self._n_neighbors, self._locality)
+            return Recipe(
+                self._weights,
+                self.n_references,
+                self._n_neighbors,
+                self._locality,
+                input_scaling=self.input_scaling,
+            )
         return Recipe(
             self._robust_weights,
             min(self.n_references, self._n_references_robust),
             self._n_neighbors_robust,
             share=max(self._share_robust, self.contamination),
             contamination=self.contamination,
+            input_scaling=self.input_scaling,
         )
 
-    # Answers ------------------------------------------------------------------------------------
-
-    def score_samples(self, X):
-        """Return how normal each row is.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            High is normal. With the combined score at most 0, and about -1 for a usual row.
-        """
-        return self._scores(self._validate_rows(X))
-
-    def decision_function(self, X):
-        """Return `score_samples` minus ``offset_``: below 0 for outliers.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        decision : ndarray of shape (n_samples,)
-            Negative for outliers.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Return which rows are outliers.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows. With ``fdr`` the answer for a row depends on which rows stand beside it.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            -1 for outliers, 1 for the others.
-        """
-        if self.fdr is None:
-            odd = self.decision_function(X) < 0
-        else:
-            odd = benjamini_hochberg(self.p_values(X), self.fdr)
-        return np.where(odd, -1, 1)
-
-    def p_values(self, X):
-        """Return the conformal p-value of each row, from the training rows held out.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        p : ndarray of shape (n_samples,)
-            In (0, 1]. For a row drawn like the training rows, the probability of a p-value of at
-            most t is at most t. The smallest is 1 / (1 + number of rows held out).
-
-        Raises
-        ------
-        ValueError
-            Too few training rows for one to be held out.
-        """
-        check_is_fitted(self)
-        if not len(self.calibration_scores_):
-            raise ValueError(
-                f"calibration_fraction={self.calibration_fraction!r} of the training rows is less "
-                "than one row, and p-values need rows held out. Raise calibration_fraction."
-            )
-        return conformal_p_values(self.score_samples(X), self.calibration_scores_)
-
-    def score_features(self, X, return_rest=False):
-        """Return the share of every feature in the score of each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-        return_rest : bool, default=False
-            Whether to return what is left out as well.
-
-        Returns
-        -------
-        shares : ndarray or CSR of shape (n_samples, n_features)
-            At most 0; the lower, the more the feature speaks against the row. CSR for sparse X:
-            features that neither the row uses nor hold a thousandth of its score are left out.
-        rest : ndarray of shape (n_samples,)
-            What was left out, 0 for dense X: ``shares.sum(axis=1) + rest`` is `score_samples`. Only
-            with ``return_rest``.
-
-        Raises
-        ------
-        ValueError
-            The score is a log-likelihood, which is not known feature by feature.
-        """
-        X = self._validate_rows(X)
-        self._check_combined("score_features")
-        shares, rest = self._deviations.shares(X)
-        return (shares, rest) if return_rest else shares
-
-    def explain(self, x, n_reasons=5):
-        """Return the features that speak most against a row.
-
-        Parameters
-        ----------
-        x : array-like of shape (n_features,), or a table or sparse array of one row
-            The row.
-        n_reasons : int, default=5
-            Most features to return, at least 1.
-
-        Returns
-        -------
-        reasons : DataFrame of shape (n_reasons, 4)
-            ``feature`` (its name, or x0, x1, ...), ``value`` in the row, ``expected`` (the mean of
-            what the neighbours and the network say, in the units of X), ``share`` of the score, in
-            [0, 1]; the largest share first.
-        """
-        X = self._validate_rows(_one_row(x))
-        self._check_combined("explain")
-        dense = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)[0]
-        expected, shares = self._deviations.one(X)
-        top = np.argsort(shares, kind="stable")[:n_reasons]
-        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(len(dense))])
-        return pd.DataFrame(
-            {
-                "feature": [names[j] for j in top],
-                "value": dense[top],
-                "expected": expected[top],
-                "share": shares[top] / min(shares.sum(), -np.finfo(float).tiny),
-            }
-        )
-
-    def _scores(self, X) -> np.ndarray:
-        if not X.shape[0]:
-            return np.empty(0)
-        if not self._combined:
-            return np.asarray(self.estimator_.score_samples(X), dtype=np.float64)
-        return self._deviations.scores(X)
-
-    def _check_combined(self, method: str) -> None:
-        if not self._combined:
-            raise ValueError(
-                f"{method} needs criterion='combined': a log-likelihood of {self.estimator_!r} is "
-                "not known feature by feature."
-            )
-
-    def _validate_rows(self, X, reset: bool = False):
-        if not reset:
-            check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset)
-        if sp.issparse(X) and not X.has_canonical_format:
-            X = X.copy()
-            X.sum_duplicates()
-        return X
+    def _example(self, name: str, own: str) -> str:
+        if name == "estimator":
+            return f", such as estimator=DenoisingAETransformer({own}=...)"
+        return super()._example(name, own)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _one_row(x):
-    if sp.issparse(x) or isinstance(x, pd.DataFrame):
-        rows = x
-    elif isinstance(x, pd.Series):
-        rows = x.to_frame().T
-    else:
-        rows = np.atleast_2d(np.asarray(x))
-    if rows.shape[0] != 1:
-        raise ValueError(f"explain takes one row. Got {rows.shape[0]} rows instead.")
-    return rows
