@@ -37,7 +37,6 @@ COLUMNS = ColumnSummary(
     usual=MEAN,
     n_unusual=np.full(N_FEATURES, 100.0),
     n_rows=100,
-    precision=1e-16,
 )
 
 # The module.
