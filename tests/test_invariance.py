@@ -312,7 +312,7 @@ CHOICES = {
     "n_components": Choice(2, 3),
     "hidden_layer_sizes": Choice((8,), (8, 4)),
     "activation": Choice("relu", "tanh"),
-    "network": Choice("mlp", CustomNetwork(nn.Linear, nn.Linear)),
+    "network": Choice(None, CustomNetwork(nn.Linear, nn.Linear), {"hidden_layer_sizes": (128,)}),
     "likelihood": Choice("gaussian", Gaussian(variance="shared")),
     "input_scaling": Choice("standard", "max"),
     "sparse_method": Choice("exact", "sampled", {"likelihood": "bernoulli"}, on="wide flags"),
@@ -341,7 +341,7 @@ CHOICES = {
     "sparse_output": Choice(False, True, {}, "kind of codes"),
     # Of the denoising autoencoder.
     "noise": Choice("masking", "gaussian"),
-    "noise_level": Choice(0.0, 0.5),
+    "noise_level": Choice(0.0, 0.5, {"noise": "masking"}),
     # Of the variational autoencoder.
     "beta": Choice(0.0, 5.0),
     "kl_warmup": Choice(0.0, 1.0),
