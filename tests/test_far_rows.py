@@ -260,6 +260,12 @@ def test_bounded_likelihoods_have_no_far_rows():
     assert np.isfinite(estimator.score_samples(1 - one_hot(60))).all()
 
 
+def test_mean_over_points_is_a_number_where_their_sum_is_none():
+    bottleneck = VariationalBottleneck(3, StandardNormal(), 1.0, Constant(), 0.0, 1, 0)
+    score = bottleneck.score(torch.zeros(2, 6), lambda code: torch.full((2,), -1e38))
+    torch.testing.assert_close(score, torch.full((2,), -1e38))
+
+
 def test_kl_is_finite_for_any_output_of_the_encoder():
     bottleneck = VariationalBottleneck(3, StandardNormal(), 1.0, Constant(), 0.0, 1, 0)
     h = 1e18 * normal(50, 6).float()
