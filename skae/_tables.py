@@ -48,9 +48,10 @@ def validate_table(estimator, X, reset: bool):
         is missing, infinite, or no number.
     """
     try:
-        table = validate_data(
-            estimator, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset
-        )
+        with np.errstate(invalid="ignore"):  # the sum of the largest numbers of either sign
+            table = validate_data(
+                estimator, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset
+            )
     except (TypeError, ValueError) as error:
         message = _message(X, error)
         if message is None:

@@ -95,7 +95,7 @@ def within_support(X, likelihood, feature_names=None, advice: str = ""):
 
 def _raise_outside(column: int, value, likelihood, feature_names, advice: str) -> NoReturn:
     name = "" if feature_names is None else f" ({feature_names[column]!r})"
-    if abs(value - likelihood.nearest(value)) > 1:
+    if not np.isfinite(value) or abs(value - likelihood.nearest(value)) > 1:
         advice = ""
     raise SupportError(
         f"likelihood {type(likelihood).__name__} needs {likelihood.support}, but column "

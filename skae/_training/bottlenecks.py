@@ -289,7 +289,8 @@ class VariationalBottleneck(Bottleneck):
         std = log_std.exp()
         codes = (mean + std * point for point in self.points)
         if not self.importance_weighted:
-            expected = sum(log_likelihood(code) for code in codes) / len(self.points)
+            # Divided one by one: the sum of scores far out may be no number any more.
+            expected = sum(log_likelihood(code) / len(self.points) for code in codes)
             return expected - self.prior.kl(mean, log_std).sum(dim=1)
         log_posterior = -(0.5 * (self.points**2 + math.log(2 * math.pi))).sum(dim=1)
         ratios = [

@@ -205,15 +205,15 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
             )
         except NonFiniteLossError as error:
             self._look_back(X, index, weight)
-            names = getattr(self, "feature_names_in_", None)
             likely = advice(
                 X,
                 index,
                 self._model.scaling,
-                names,
-                self.learning_rate_init,
-                self.input_scaling,
-                resumed,
+                self.module_.encoder_units,
+                names=getattr(self, "feature_names_in_", None),
+                rate=self.net_.lr,
+                input_scaling=self.input_scaling,
+                resumed=resumed,
             )
             raise NonFiniteLossError(f"{error} {likely}") from None
         self._look_back(X, index, weight)
