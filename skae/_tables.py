@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn import get_config
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 _MOST_NAMED = 3  # columns that a message lists
 _FILL = (
@@ -48,9 +48,10 @@ def validate_table(estimator, X, reset: bool):
         is missing, infinite, or no number.
     """
     try:
-        table = validate_data(
-            estimator, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset
-        )
+        with np.errstate(invalid="ignore"):  # the sum of the largest numbers of either sign
+            table = validate_data(
+                estimator, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset
+            )
     except (TypeError, ValueError) as error:
         message = _message(X, error)
         if message is None:
@@ -143,6 +144,17 @@ def _columns(X) -> Iterator[tuple[str, np.ndarray]]:
     for place, values in enumerate(parts):
         named = names is not None and isinstance(names[place], str)
         yield f"{place} ({names[place]!r})" if named else str(place), values
+
+
+def check_weights(sample_weight, X) -> np.ndarray:
+    """Return the weights of rows in double precision: not negative, and not all of them zero."""
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError(
+            "Sample weights must contain at least one non-zero number. "
+            f"Got {len(weight)} zeros instead."
+        )
+    return weight
 
 
 def _plain(column: pd.Series) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,6 +15,24 @@ from skae.constraints import Names
 from skae.exceptions import SupportError
 
 _CELLS_PER_CHUNK = 2**20
+
+
+@contextmanager
+def restored_on_error(*objects: Any, but: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+    """Put the attributes of objects back where the block fails or is interrupted.
+
+    Errors of the types ``but`` leave them as they then are.
+    """
+    before = [vars(one).copy() for one in objects]
+    try:
+        yield
+    except but:
+        raise
+    except BaseException:  # Ctrl-C too
+        for one, attributes in zip(objects, before, strict=True):
+            vars(one).clear()
+            vars(one).update(attributes)
+        raise
 
 
 class Component(HintsMixin, BaseEstimator):
@@ -76,7 +95,7 @@ def within_support(X, likelihood, feature_names=None, advice: str = ""):
 
 def _raise_outside(column: int, value, likelihood, feature_names, advice: str) -> NoReturn:
     name = "" if feature_names is None else f" ({feature_names[column]!r})"
-    if abs(value - likelihood.nearest(value)) > 1:
+    if not np.isfinite(value) or abs(value - likelihood.nearest(value)) > 1:
         advice = ""
     raise SupportError(
         f"likelihood {type(likelihood).__name__} needs {likelihood.support}, but column "

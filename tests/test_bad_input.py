@@ -443,6 +443,21 @@ def test_a_loss_that_is_not_finite_names_the_column_and_the_remedy_that_fits(for
     assert "input_scaling='auto'" not in str(error.value)  # it is "auto" already
 
 
+def test_counts_are_judged_by_what_the_encoder_sees_of_them():
+    # A thousand is a large number, and a usual count: its logarithm is what goes in.
+    rows = np.random.RandomState(0).poisson(5000, size=(60, 4))
+    estimator = AutoencoderTransformer(**EXPLOSIVE, likelihood="poisson")
+    with pytest.raises(NonFiniteLossError, match="learning rate that is too high") as error:
+        estimator.fit(rows)
+    assert "Column" not in str(error.value)
+
+
+def test_a_high_learning_rate_is_named_beside_a_large_column():
+    estimator = AutoencoderTransformer(**EXPLOSIVE, input_scaling=None)
+    with pytest.raises(NonFiniteLossError, match=r"'auto'.*learning_rate_init is 1000000\.0"):
+        estimator.fit(1e6 * X)
+
+
 @every_estimator
 @pytest.mark.parametrize("call", FAILING_CALLS.values(), ids=FAILING_CALLS)
 def test_failing_call_changes_nothing(Estimator, call):

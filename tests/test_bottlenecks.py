@@ -14,6 +14,7 @@ from skae._training.bottlenecks import (
     VariationalBottleneck,
     _cubature_points,
     _normal_points,
+    choose_n_points,
 )
 from skae.priors import PRIORS, StandardNormal
 from skae.schedules import Constant, LinearWarmup
@@ -428,3 +429,12 @@ def test_bottlenecks_of_a_sparse_code_can_be_saved_and_loaded():
     other.load_state_dict(bottleneck.state_dict())
     assert torch.equal(other.weight, bottleneck.weight)
     assert torch.equal(other.uses, bottleneck.uses)
+
+
+def test_wide_tables_are_scored_at_fewer_points():
+    found = [choose_n_points(n) for n in (1, 32_768, 65_536, 100_000, 10**7)]
+    assert found == [32, 32, 16, 10, 4]
+    # Fewer of a whole: opposite points still, so that the rule is exact for what is linear.
+    few = VariationalBottleneck(16, StandardNormal(), 1.0, Constant(), 0.0, 1, 0, most_points=4)
+    assert few.points.shape == (4, 16)
+    torch.testing.assert_close(few.points.sum(dim=0), torch.zeros(16))

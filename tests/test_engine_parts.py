@@ -354,12 +354,16 @@ def test_device_that_is_named_is_taken():
     assert choose_device("auto") in ("cpu", "cuda", "mps")
 
 
-@pytest.mark.parametrize(("n_rows", "expected"), [(1, 1), (10**7, 2)])
-def test_small_work_has_one_thread_and_the_number_is_put_back(n_rows, expected):
+@pytest.mark.parametrize(
+    ("n_rows", "csr", "expected"), [(1, False, 1), (10**8, False, 2), (10**8, True, 1)]
+)
+def test_small_work_has_one_thread_and_the_number_is_put_back(n_rows, csr, expected):
+    module = make_module()
+    module.takes_csr = csr
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with pytest.raises(KeyError), threads_for(make_module(), n_rows):
+        with pytest.raises(KeyError), threads_for(module, n_rows):
             assert torch.get_num_threads() == expected
             raise KeyError
         assert torch.get_num_threads() == 2

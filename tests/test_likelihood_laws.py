@@ -11,7 +11,7 @@ from scipy.special import expit, gammaln
 
 from skae import _validation
 from skae._scaling import SCALINGS
-from skae._validation import check_support
+from skae._validation import within_support
 from skae.exceptions import SupportError
 from skae.likelihoods import (
     LIKELIHOODS,
@@ -387,9 +387,7 @@ def test_error_of_the_support_names_likelihood_column_and_value(likelihood, as_f
     X = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, np.inf]])
     kind = type(likelihood).__name__
     with pytest.raises(SupportError) as error:
-        check_support(
-            as_format(X), likelihood.inside, kind, likelihood.support, ["alpha", "beta", "gamma"]
-        )
+        within_support(as_format(X), likelihood, ["alpha", "beta", "gamma"])
     for words in (f"likelihood {kind} needs {likelihood.support}", "column 2 ('gamma')", "inf"):
         assert words in str(error.value)
 
@@ -398,13 +396,13 @@ def test_error_of_the_support_names_likelihood_column_and_value(likelihood, as_f
 def test_first_value_outside_the_support_is_named(as_format):
     X = as_format(np.array([[0.0, 0.5, 1.0], [0.0, 7.0, -3.0]]))
     with pytest.raises(SupportError, match=r"column 1 of X holds 7\.0"):
-        check_support(X, Bernoulli().inside, "Bernoulli", Bernoulli.support)
+        within_support(X, Bernoulli())
 
 
 @pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
 def test_rows_within_the_support_pass(as_format):
     X = as_format(np.array([[0.0, 1.0], [0.0, 0.0], [0.25, 1.0]]))
-    assert check_support(X, Bernoulli().inside, "Bernoulli", Bernoulli.support) is None
+    assert within_support(X, Bernoulli()) is X
 
 
 # Closed forms.

@@ -105,7 +105,7 @@ def test_odd_rows_of_the_training_set_are_found():
             X[:40] = rng.uniform(X.min(axis=0), X.max(axis=0), size=(40, 4))
             detector = AutoencoderOutlierDetector(contamination=contamination, **QUICK).fit(X)
             areas.append(roc_auc_score(odd, -detector.score_samples(X)))
-        assert np.mean(areas) > 0.87
+        assert np.mean(areas) > (0.88 if contamination == "auto" else 0.91)
 
 
 def test_a_clump_of_bad_training_rows_is_found_with_a_share_only():
@@ -126,24 +126,26 @@ def test_dense_clumps_of_bad_rows_are_found_if_smaller_than_the_share_given(size
     X[:size] = 3.0 + 0.01 * rng.normal(size=(size, 5))
     odd = np.arange(1000) < size
     scores = AutoencoderOutlierDetector(contamination=0.1, **QUICK).fit(X).score_samples(X)
-    # A fold may hold a few more of the clump than its share.
-    assert roc_auc_score(odd, -scores) > 0.98
+    assert roc_auc_score(odd, -scores) > 0.99
+
+
+def areas_of_clump(share, place, seeds):
+    """Return the mean area for a fifth of the rows in one clump, over some tables."""
+    odd, areas = np.arange(1000) < 200, []
+    for seed in seeds:
+        rng = np.random.RandomState(seed)
+        X = rng.normal(size=(1000, 5))
+        X[:200] = place + 0.01 * rng.normal(size=(200, 5))
+        detector = AutoencoderOutlierDetector(contamination=share, **QUICK).fit(X)
+        areas.append(roc_auc_score(odd, -detector.score_samples(X)))
+    return np.mean(areas)
 
 
 def test_a_larger_share_takes_larger_clumps():
-    rng = np.random.RandomState(0)
-    X = rng.normal(size=(1000, 5))
-    X[:200] = 3.5 + 0.01 * rng.normal(size=(200, 5))
-    odd = np.arange(1000) < 200
-    found = [
-        roc_auc_score(
-            odd,
-            -AutoencoderOutlierDetector(contamination=share, **QUICK).fit(X).score_samples(X),
-        )
-        for share in (0.05, 0.3)
-    ]
-    assert found[0] < 0.9
-    assert found[1] > 0.99
+    # How well depends on the table: for single ones at 3.0 the area is between 0.97 and 0.99.
+    assert areas_of_clump(0.05, 3.0, range(4)) < 0.9
+    assert areas_of_clump(0.3, 3.0, range(4)) > 0.975
+    assert areas_of_clump(0.3, 3.5, range(2)) > 0.99
 
 
 def test_bad_rows_take_no_part_in_the_training_of_the_network():

@@ -381,3 +381,29 @@ def test_limits_that_make_no_sense_are_named(bare, wrong):
 def test_not_fitted_comes_first():
     with pytest.raises(NotFittedError):
         AutoencoderOutlierDetector().explain("nonsense", n_reasons=0)
+
+
+class OnlyDense(Distance):
+    """Knows arrays alone, as many estimators do."""
+
+    def score_samples(self, X):
+        assert isinstance(X, np.ndarray)
+        return super().score_samples(X)
+
+
+def test_an_estimator_is_asked_in_the_format_that_it_learned_from():
+    detector = AutoencoderOutlierDetector(
+        OnlyDense(), criterion="log_likelihood", random_state=0
+    ).fit(X)
+    np.testing.assert_allclose(detector.score_samples(sp.csr_array(X)), detector.score_samples(X))
+
+
+@pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
+def test_reasons_of_rows_are_those_of_each(bare, as_format):
+    # More rows than stand in a block; some of them training rows, with judges of their own.
+    rows = np.vstack([X[:20], X[:30] + 3.0])
+    together = bare.explain(as_format(rows), n_reasons=3)
+    for i in (0, 7, 25, 49):
+        alone = bare.explain(as_format(rows[[i]]), n_reasons=3)
+        found = together[together["row"] == i].drop(columns="row").reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, alone, rtol=1e-6)

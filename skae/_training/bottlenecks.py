@@ -40,6 +40,9 @@ class Term(NamedTuple):
 
 Terms = dict[str, Term]
 
+# What the score of one row may decode.
+_DECODED_CELLS = 2**20
+
 
 class Bottleneck(nn.Module):
     """The code is the encoder's output (plain and denoising autoencoders)."""
@@ -196,13 +199,13 @@ class VariationalBottleneck(Bottleneck):
         1: `score` is the evidence lower bound. More: the importance-weighted bound.
     seed : int
         Fixes the points at which `score` looks.
+    most_points : int
+        Points for the expectation over the posterior in `score`, as near as whole spheres come.
     """
 
     even_errors = False
     points: Tensor
 
-    #: Points for the expectation over the posterior in `score`, as near as whole spheres come.
-    MOST_POINTS = 32
     #: Log standard deviations between these are what the encoder says; beyond, they are drawn in
     #: by at most one. An encoder is a line far from the training rows, and its exponential, without
     #: a bound, is no number there.
@@ -217,6 +220,7 @@ class VariationalBottleneck(Bottleneck):
         free_bits: float,
         n_importance_samples: int,
         seed: int,
+        most_points: int = 32,
     ):
         super().__init__(n_components)
         self.prior, self.beta, self.warmup, self.free_bits = prior, beta, warmup, free_bits
@@ -225,7 +229,7 @@ class VariationalBottleneck(Bottleneck):
         points = (
             _normal_points(n_importance_samples, n_components, seed)
             if self.importance_weighted
-            else _cubature_points(n_components, self.MOST_POINTS, seed)
+            else _cubature_points(n_components, most_points, seed)
         )
         self.register_buffer("points", points)
 
@@ -285,7 +289,8 @@ class VariationalBottleneck(Bottleneck):
         std = log_std.exp()
         codes = (mean + std * point for point in self.points)
         if not self.importance_weighted:
-            expected = sum(log_likelihood(code) for code in codes) / len(self.points)
+            # Divided one by one: the sum of scores far out may be no number any more.
+            expected = sum(log_likelihood(code) / len(self.points) for code in codes)
             return expected - self.prior.kl(mean, log_std).sum(dim=1)
         log_posterior = -(0.5 * (self.points**2 + math.log(2 * math.pi))).sum(dim=1)
         ratios = [
@@ -293,6 +298,15 @@ class VariationalBottleneck(Bottleneck):
             for code, log_q in zip(codes, log_posterior, strict=True)
         ]
         return torch.logsumexp(torch.stack(ratios), dim=0) - math.log(len(ratios))
+
+
+def choose_n_points(n_features: int) -> int:
+    """Return the points of `VariationalBottleneck.score` for rows of so many columns.
+
+    32, and in tables of more than 32,768 columns as many as decode a million cells a row, an even
+    number of at least 4.
+    """
+    return min(32, max(4, _DECODED_CELLS // n_features // 2 * 2))
 
 
 def _normal_points(n_points: int, n_components: int, seed: int) -> Tensor:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import numpy as np
 import scipy.sparse as sp
 
+from skae._kernels.csr import Csr
 from skae._scaling import Scaling
+from skae._training.batches import to_csr, to_tensor
 
-_ROWS_PER_BLOCK = 4096
+_CELLS_PER_BLOCK, _ROWS_PER_BLOCK = 2**20, 4096
 # Scaled columns are about one; the square of this alone throws a network off.
 _LARGE = 1e3
+# Ten times the usual learning rate: from here on it may be the cause beside a large number.
+_HIGH_RATE = 2e-2
 
 
 def advice(
-    X, index: np.ndarray, scaling: Scaling | None, names, rate: float, input_scaling, resumed: bool
+    X,
+    index: np.ndarray,
+    scaling: Scaling | None,
+    units,
+    *,
+    names,
+    rate: float,
+    input_scaling,
+    resumed: bool,
 ) -> str:
     """Return the likely cause of a loss that is not finite, and the remedy that fits.
 
@@ -24,6 +38,8 @@ def advice(
         Rows that were trained on.
     scaling : Scaling or None
         Between the units of X and those of the network.
+    units : Units
+        What the encoder alone does with the rows.
     names : sequence of str or None
         Names of the columns.
     rate : float
@@ -33,39 +49,40 @@ def advice(
     resumed : bool
         Whether the scaling was fixed by the rows of an earlier call.
     """
-    column, value, seen = _largest(X, index, scaling)
+    column, value, seen = _largest(X, index, scaling, units)
+    too_fast = (
+        "The likely cause is a learning rate that is too high: learning_rate_init is "
+        f"{rate!r}, try a tenth of it."
+    )
     if seen < _LARGE:
-        return (
-            "The likely cause is a learning rate that is too high: learning_rate_init is "
-            f"{rate!r}, try a tenth of it."
-        )
+        return too_fast
     name = "" if names is None else f" ({names[column]!r})"
     said = f"Column {column}{name} of X holds {value!r}, which is {seen:.3g} for the network. "
     if resumed:
-        return said + (
+        said += (
             "The rows of the first call fixed the scaling of the columns, and are not like these. "
             "Begin with rows that are like all, or clip the column."
         )
-    if input_scaling is None:
-        return said + "Columns are not scaled: set input_scaling='auto'."
-    return said + "Clip the column, or take its logarithm."
+    elif input_scaling is None:
+        said += "Columns are not scaled: set input_scaling='auto'."
+    else:
+        said += "Clip the column, or take its logarithm."
+    return said if rate < _HIGH_RATE else f"{said} {too_fast}"
 
 
-def _largest(X, index: np.ndarray, scaling: Scaling | None) -> tuple[int, float, float]:
-    """Return column and value of the number that is largest in the units of the network, and it."""
-    found = (0, 0.0, 0.0)
-    for start in range(0, len(index), _ROWS_PER_BLOCK):
-        rows = X[index[start : start + _ROWS_PER_BLOCK]]
-        if sp.issparse(rows):
-            scaled = (rows if scaling is None else scaling.apply_csr(rows)).tocoo()
-            if not scaled.nnz:
-                continue
-            place = int(np.argmax(np.abs(scaled.data)))
-            row, column, seen = scaled.row[place], scaled.col[place], scaled.data[place]
-        else:
-            scaled = rows if scaling is None else scaling.apply(rows)
-            row, column = np.unravel_index(int(np.argmax(np.abs(scaled))), scaled.shape)
-            seen = scaled[row, column]
-        if abs(seen) > found[2]:
-            found = (int(column), float(rows[row, column]), float(abs(seen)))
-    return found
+def _largest(X, index: np.ndarray, scaling: Scaling | None, units) -> tuple[int, float, float]:
+    """Return column and value of the number that is largest for the encoder, and that number."""
+    step = _ROWS_PER_BLOCK if sp.issparse(X) else max(1, _CELLS_PER_BLOCK // X.shape[1])
+    blocks = (X[index[start : start + step]] for start in range(0, len(index), step))
+    return max((_largest_of(rows, scaling, units) for rows in blocks), key=itemgetter(2))
+
+
+def _largest_of(X, scaling: Scaling | None, units) -> tuple[int, float, float]:
+    device = units.largest.device
+    scaled = units.scaled((to_csr if sp.issparse(X) else to_tensor)(X, scaling, device))
+    seen = abs(scaled.values if isinstance(scaled, Csr) else scaled).cpu().numpy()
+    if not seen.size:
+        return 0, 0.0, 0.0
+    place = np.unravel_index(int(np.argmax(seen)), seen.shape)
+    row, column = place if len(place) == 2 else (scaled.rows[place[0]], scaled.indices[place[0]])
+    return int(column), float(X[int(row), int(column)]), float(seen[place])

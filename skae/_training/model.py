@@ -19,6 +19,7 @@ from skae._training.plan import Plan, choose_plan
 from skae._training.surroundings import usual_torch
 from skae._training.trainer import choose_device, make_net
 from skae.likelihoods import Likelihood
+from skae.likelihoods.choice import brought_inside
 
 _ROWS_FOR_LENGTH = 10_000
 _LARGEST_TOTAL = 10.0  # medians
@@ -28,6 +29,18 @@ _FARTHEST_SCALED, _FARTHEST = 1e18, 1e30
 _LARGEST = 1e300  # total of a row, of which there are no means that are not finite
 _LOWEST_SCORE = float(np.finfo(np.float32).min)
 _TOTALS = 1  # purpose of a random stream of `Model.sample`
+
+
+class _Computable(Likelihood):
+    """Stands for the numbers that the likelihoods of unscaled rows are worked out for.
+
+    Clipping changes the proportions in a row that is beyond all measure as a whole. What it costs
+    (see `brought_inside`) keeps it from being the likelier for that.
+    """
+
+    def nearest(self, values):
+        """Return clipped values."""
+        return np.clip(values, -_FARTHEST, _FARTHEST)
 
 
 class Model:
@@ -73,8 +86,11 @@ class Model:
         It is finite: what single precision cannot hold gets the lowest number that it can.
         """
         log_determinant = 0.0 if self.scaling is None else self.scaling.log_determinant
+        cost: Any = 0.0
+        if not self.likelihood.location_scale:
+            X, cost = brought_inside(X, _Computable())
         scores = self._map(self.net.module_.score, X, self.scaling).astype(np.float64)
-        return np.maximum(scores, _LOWEST_SCORE) + log_determinant
+        return np.maximum(scores, _LOWEST_SCORE) + log_determinant - cost
 
     @usual_torch()
     def kl(self, X) -> np.ndarray:

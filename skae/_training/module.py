@@ -274,22 +274,28 @@ class Units(nn.Module):
             shift = None if scaling.shift is None else _tensor(scaling.shift / scaling.scale)
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
-        self.register_buffer("largest", torch.zeros(()))  # of the numbers of the training
+        # Of the numbers of the training.
+        self.register_buffer("largest", torch.zeros((), dtype=torch.float32))
 
     def forward(self, x: Tensor | Csr) -> Tensor | Csr:
         """Return rows in the units of the encoder; CSR rows are never shifted."""
+        x = self.scaled(x)
         if isinstance(x, Csr):
-            values = self._within_reach(self._scaled(x.values, x.indices))
+            values = self._within_reach(x.values)
             if self.length is not None:
                 values = values * _factor(self.length, x.row_sums(values.square()))[x.rows]
             return x.with_values(values)
-        rows = self._scaled(x, slice(None))
-        if self.shift is not None:
-            rows = rows - self.shift
-        rows = self._within_reach(rows)
+        rows = self._within_reach(x)
         if self.length is None:
             return rows
         return rows * _factor(self.length, rows.square().sum(dim=1, keepdim=True))
+
+    def scaled(self, x: Tensor | Csr) -> Tensor | Csr:
+        """Return rows whose columns are scaled, of whatever length."""
+        if isinstance(x, Csr):
+            return x.with_values(self._scaled(x.values, x.indices))
+        rows = self._scaled(x, slice(None))
+        return rows if self.shift is None else rows - self.shift
 
     def _scaled(self, values: Tensor, columns: Tensor | slice) -> Tensor:
         # Noise can take a count below zero, where there is no logarithm.

@@ -24,10 +24,12 @@ _before = 1
 def threads_for(module: nn.Module, n_rows: int) -> Iterator[None]:
     """Use one thread inside the block where a pass of ``n_rows`` through the module is small.
 
-    The number of threads is put back afterwards.
+    It always is where rows stay CSR: a step then touches few of the weights. The number of threads
+    is put back afterwards.
     """
     n_weights = sum(parameter.numel() for parameter in module.parameters())
-    if 6 * n_rows * n_weights >= _WORTH_SHARING:
+    csr = getattr(module, "takes_csr", False)
+    if not csr and 6 * n_rows * n_weights >= _WORTH_SHARING:
         yield
         return
     _lower()

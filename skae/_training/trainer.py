@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from skae._random import derive_seed, global_torch_seed
 from skae._scaling import Scaling
-from skae._training.batches import make_rows, split_rows
+from skae._training.batches import WeightedIndex, make_rows, split_rows
 from skae._training.callbacks import Course, FiniteGuard, FitProgress
 from skae._training.module import AutoencoderModule
 from skae._training.moments import Moment
@@ -176,44 +176,53 @@ def train(
     That is False where the last epoch allowed was reached with the objective still falling. The
     callbacks of the engine are added to the net for this training only.
     """
-    fraction = stopping.validation_fraction
-    if fraction is not None:
-        seed = derive_seed(net.seed, _HOLD_OUT)
-        # So few that their exact loss is no great part of an epoch.
-        most = max(_FEWEST_HELD_OUT, _MOST_CELLS_HELD_OUT // X.shape[1])
-        part, held_out = split_rows(index, weight, fraction, seed, most)
-        rows = make_rows(X, *held_out, scaling, net.device, net.module_.takes_csr)
-        net.train_split = predefined_split(rows)
-        index, weight = part
-    else:
-        _check_monitors(net)
     csr = net.module_.takes_csr
+    if stopping.validation_fraction is None:
+        _check_monitors(net)
+    else:
+        (index, weight), held_out = _hold_out(net, X, index, weight, stopping.validation_fraction)
+        net.train_split = predefined_split(make_rows(X, *held_out, scaling, net.device, csr))
     rows = make_rows(X, index, weight, scaling, net.device, csr, plan.n_sampled)
     net.batch_size = choose_batch_size(batch_size, len(rows))
-    net.max_epochs = n_epochs = stopping.n_epochs
+    net.max_epochs = stopping.n_epochs
     n_batches = -(-len(rows) // net.batch_size)
-    course = Course(
-        schedule,
-        n_epochs,
-        n_batches,
-        "train_objective" if fraction is None else "valid_objective",
-        stopping.tol,
-        stopping.n_iter_no_change,
-        stopping.start,
-        keep_best=fraction is not None,
-    )
-    first: list = [FiniteGuard(n_epochs), *extra_callbacks]
+    course = _course(schedule, stopping, n_batches)
+    first: list = [FiniteGuard(stopping.n_epochs), *extra_callbacks]
     if net.verbose > 1 and description:
         tqdm.write(description)
     if net.verbose == 1:
-        first.append(FitProgress(n_epochs * n_batches, description))
+        first.append(FitProgress(stopping.n_epochs * n_batches, description))
     with (
         _temporary_callbacks(net, first, last=[course]),
         _seeded_if_needed(net),
         threads_for(net.module_, net.batch_size),
     ):
         net.partial_fit(rows)
-    return course.converged_at is not None or course.epoch < n_epochs
+    return course.converged_at is not None or course.epoch < stopping.n_epochs
+
+
+def _hold_out(
+    net: AutoencoderNet, X, index: np.ndarray, weight: np.ndarray | None, fraction: float
+) -> tuple[WeightedIndex, WeightedIndex]:
+    """Return the rows to train on and those held out, each with their weights."""
+    # So few that their exact loss is no great part of an epoch.
+    most = max(_FEWEST_HELD_OUT, _MOST_CELLS_HELD_OUT // X.shape[1])
+    return split_rows(index, weight, fraction, derive_seed(net.seed, _HOLD_OUT), most)
+
+
+def _course(schedule: Schedule, stopping: Stopping, n_batches: int) -> Course:
+    """Return what sets the learning rate and ends the training."""
+    holds_out = stopping.validation_fraction is not None
+    return Course(
+        schedule,
+        stopping.n_epochs,
+        n_batches,
+        "valid_objective" if holds_out else "train_objective",
+        stopping.tol,
+        stopping.n_iter_no_change,
+        stopping.start,
+        keep_best=holds_out,
+    )
 
 
 @contextlib.contextmanager

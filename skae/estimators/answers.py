@@ -9,10 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from skae._random import draw_seed
-from skae._tables import to_sparse_interface, validate_table
+from skae._tables import check_weights, to_sparse_interface, validate_table
 from skae._training.model import Model
 from skae._validation import resolve, within_support
 from skae.likelihoods import LIKELIHOODS, Likelihood, choose_likelihood
@@ -197,9 +197,7 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Return the rows of positive weight, and their weights; None for None."""
         if sample_weight is None:
             return X, None
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
+        weight = check_weights(sample_weight, X)
         if weight.all():
             return X, weight
         kept = np.flatnonzero(weight)

@@ -25,7 +25,7 @@ from skae._training.diagnosis import advice
 from skae._training.model import build_model
 from skae._training.surroundings import usual_torch
 from skae._training.trainer import Stopping, choose_n_epochs, train, unchanged_on_error
-from skae._validation import resolve
+from skae._validation import resolve, restored_on_error
 from skae.estimators.answers import AnswersMixin
 from skae.estimators.parameters import default_of
 from skae.exceptions import NonFiniteLossError
@@ -102,8 +102,9 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
         return self._fit(X, sample_weight, resume=hasattr(self, "net_"), one_epoch=True)
 
     def _fit(self, X, sample_weight, resume: bool, one_epoch: bool):
-        before, memory = self.__dict__.copy(), vars(getattr(self, "_model", self)).copy()
-        try:
+        kept = [self, self._model] if hasattr(self, "_model") else [self]
+        # The last finite weights are worth keeping.
+        with restored_on_error(*kept, but=(NonFiniteLossError,)):
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
             index, weight = merge_duplicates(X, weight)
             with usual_torch(training=True):
@@ -113,12 +114,6 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
                     self._build(X, index, weight)
                 with unchanged_on_error(self.net_):
                     self._train(X, index, weight, one_epoch, resume)
-        except NonFiniteLossError:
-            raise  # with the last finite weights, which are worth keeping
-        except BaseException:  # Ctrl-C too
-            self.__dict__ = before
-            vars(getattr(self, "_model", self)).update(memory)
-            raise
         return self
 
     def _check_same_layout(self) -> None:
@@ -210,15 +205,15 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
             )
         except NonFiniteLossError as error:
             self._look_back(X, index, weight)
-            names = getattr(self, "feature_names_in_", None)
             likely = advice(
                 X,
                 index,
                 self._model.scaling,
-                names,
-                self.learning_rate_init,
-                self.input_scaling,
-                resumed,
+                self.module_.encoder_units,
+                names=getattr(self, "feature_names_in_", None),
+                rate=self.net_.lr,
+                input_scaling=self.input_scaling,
+                resumed=resumed,
             )
             raise NonFiniteLossError(f"{error} {likely}") from None
         self._look_back(X, index, weight)

@@ -63,7 +63,8 @@ class Likelihood(Component):
         """
         nearest = self.nearest(values)
         slack = (_ROUNDING * np.abs(values)).clip(self.resolution, _MOST_ROUNDING)
-        return np.where(np.abs(values - nearest) <= slack, nearest, values)
+        with np.errstate(invalid="ignore"):  # infinity is not near anything
+            return np.where(np.abs(values - nearest) <= slack, nearest, values)
 
     def default_scaling(self, sparse: bool) -> str | None:
         """Return the ``input_scaling`` that "auto" stands for, for dense or sparse X."""

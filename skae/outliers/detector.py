@@ -7,12 +7,11 @@ from numbers import Integral, Real
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
-from sklearn.utils.validation import _check_sample_weight
 
 from skae._hints import HintsMixin
 from skae._random import derive_seed, draw_seed
-from skae._state import restored_on_error
-from skae._validation import resolve
+from skae._tables import check_weights
+from skae._validation import resolve, restored_on_error
 from skae.constraints import HasMethods, Interval, Names, StrOptions
 from skae.outliers.answers import AnswersMixin
 from skae.outliers.calibration import spread_weights, threshold
@@ -247,7 +246,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
         criterion = self._choose_criterion()
         numbers = criterion.has_shares or self._robust or self.estimator is None
         rows = self._validate_rows(X, reset=True, numbers=numbers)
-        weight = _check_weights(sample_weight, rows)
+        weight = _weights(sample_weight, rows)
         self._check_settings_of_network()
         seed = draw_seed(self.random_state)
         held_out = deal_out(rows.values, weight, self.cv, derive_seed(seed, 1) % 2**32)
@@ -355,11 +354,9 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
         return tags
 
 
-def _check_weights(sample_weight, rows: Rows) -> np.ndarray:
-    """Return the weight of each row."""
-    weight = _check_sample_weight(
-        sample_weight, rows.values, dtype=np.float64, ensure_non_negative=True
+def _weights(sample_weight, rows: Rows) -> np.ndarray:
+    """Return the weight of each row: whole numbers, or numbers with a mean of one."""
+    weight = (
+        np.ones(len(rows)) if sample_weight is None else check_weights(sample_weight, rows.values)
     )
-    if not weight.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
     return weight if (weight == np.rint(weight)).all() else weight / weight[weight > 0].mean()

@@ -97,7 +97,7 @@ def _folds(n_rows: int, n_folds: int, seed: int) -> Iterator[np.ndarray]:
 class Judges:
     """Who may judge a row: for a training row, members that have not learned from it.
 
-    Of a row that occurs several times, those that have not learned from each of its copies.
+    Of a row that occurs several times, those that have not learned from one of its copies.
 
     Parameters
     ----------

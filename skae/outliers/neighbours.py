@@ -3,9 +3,9 @@
 Rows are dense or CSR, in scaled units. A CSR row is compared in the columns that it or one of its
 neighbours uses and in no others, so that nothing grows with the number of columns.
 
-What comes out for a row is the same to the last bit whichever rows stand beside it: products of
-matrices are taken of blocks filled up to a multiple of 16 rows, and rows of CSR are worked on
-together with those that need as many columns, up to the next power of two.
+What comes out for a row hardly depends on the rows beside it: products of matrices are taken of
+blocks filled up to a multiple of 16 rows, and rows of CSR are worked on together with those that
+need as many columns, up to the next power of two.
 """
 
 from __future__ import annotations
