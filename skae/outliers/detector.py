@@ -356,7 +356,5 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
 
 def _weights(sample_weight, rows: Rows) -> np.ndarray:
     """Return the weight of each row: whole numbers, or numbers with a mean of one."""
-    weight = (
-        np.ones(len(rows)) if sample_weight is None else check_weights(sample_weight, rows.values)
-    )
+    weight = check_weights(sample_weight, rows.values)
     return weight if (weight == np.rint(weight)).all() else weight / weight[weight > 0].mean()
