@@ -22,7 +22,7 @@ from skae.outliers.calibration import (
     raise_alarms,
     threshold,
 )
-from skae.outliers.deviations import Deviations, Recipe, distinct_rows
+from skae.outliers.deviations import Deviations, Recipe, count_copies, distinct_rows
 from skae.outliers.ensemble import Ensemble, Member
 from skae.outliers.folds import Judges, deal_out
 from skae.outliers.network import fit_network
@@ -61,11 +61,9 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         If given, in (0, 1): `predict` raises alarms at this false-discovery rate over the rows it
         gets, instead of at ``offset_``. It warns where no row could be odd enough.
     cv : int or splitter, default=3
-        The detector is fitted several times, each time without a part of the training rows, which
-        are then scored as new rows are: `offset_` and `p_values` come from these scores. An int, at
-        least 2, is the number of folds. A splitter of scikit-learn is given the distinct rows:
-        ``ShuffleSplit(1, test_size=0.2)`` fits once and holds out a fifth. Time grows with the
-        number of fits, in `fit` and for new rows.
+        Number of fits, at least 2, each without one fold of the training rows, whose scores fix
+        ``offset_`` and `p_values`. Or a splitter of scikit-learn: ``ShuffleSplit(1,
+        test_size=0.2)`` fits once and holds out a fifth. Time grows with the number of fits.
     n_references : int, default=10000
         Most training rows, at least 1, that each fit compares rows with: distinct ones, drawn at
         random. With a number for ``contamination`` at most 1,000, a row as often as it occurs.
@@ -106,12 +104,11 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
     network in column j, and :math:`t(x)` the mean of :math:`\sqrt d` over the ten neighbours. The
     combination is that of locally linear embedding. Scores have no unit; about -1 is usual.
 
-    All this is fitted once for each fold, without the rows of that fold. A training row is scored
-    by the fit without it, and nothing of the score has learned from that row: no neighbour, no
-    network, no scale. A new row gets the mean of the scores of all fits. So the scores of the
-    training rows are those of new rows drawn like them, and `fit_predict` finds odd rows in the
-    training set. A training row is known again by its values in single precision; of copies in
-    several folds, the fits without one of them are averaged.
+    Scales, networks and their errors are fitted once for each fold, without the rows of that fold.
+    A training row is scored by the fit that has not learned from it, and compared with the *other*
+    rows, unless it occurs more than once. A new row gets the mean of the scores of all fits. So
+    training rows are scored as new rows drawn like them are, and `fit_predict` finds odd rows in
+    the training set. A training row is known again by its values in single precision.
 
     With ``cv=ShuffleSplit(1, test_size=0.2)``, the p-value of a new row that is no copy of a
     training row is at most t with a probability of at most t, whatever the data are like. With
@@ -155,7 +152,7 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "criterion": [StrOptions({"auto", "combined", "log_likelihood"})],
         "fdr": [Interval(Real, 0, 1, closed="neither"), None],
-        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"])],
+        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split", "get_n_splits"])],
         "n_references": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
     }
@@ -207,10 +204,11 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         """
         X = self._validate_rows(X, reset=True)
         seed = draw_seed(self.random_state)
-        combined = self._choose_score()
+        self._combined = self._choose_score()
         held_out = deal_out(X, self.cv, derive_seed(seed, 1) % 2**32)
+        references = distinct_rows(X, np.flatnonzero(~held_out.all(axis=1)))
         members = [
-            self._fit_member(X, np.flatnonzero(~rows), combined, derive_seed(seed, 2, k))
+            self._fit_member(X, references, np.flatnonzero(~rows), derive_seed(seed, 2, k))
             for k, rows in enumerate(held_out.T)
         ]
         ensemble = Ensemble(members, Judges(X, held_out))
@@ -219,7 +217,7 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)
         self.calibration_scores_ = scores if len(calibration) else scores[:0]
         self.estimators_ = [member.estimator for member in members]
-        self._ensemble, self._combined = ensemble, combined
+        self._ensemble = ensemble
         return self
 
     @property
@@ -243,16 +241,18 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         state = np.random.RandomState(derive_seed(seed, 3) % 2**32)
         return np.sort(state.permutation(rows)[:_MOST_CALIBRATION_ROWS])
 
-    def _fit_member(self, X, train: np.ndarray, combined: bool, seed: int) -> Member:
-        """Learn from some of the rows."""
-        rows, counts = distinct_rows(X, train)
-        if not (combined or self._robust):
-            return Member(self._fit_estimator(X, train, len(rows), seed), None)
-        deviations = Deviations(X[rows], counts, self._recipe())
+    def _fit_member(self, X, references: tuple, train: np.ndarray, seed: int) -> Member:
+        """Learn from some of the rows; others among the references are only compared with."""
+        rows, counts = references
+        learned = count_copies(X, rows, train)
+        n_distinct = int(np.count_nonzero(learned))
+        if not (self._combined or self._robust):
+            return Member(self._fit_estimator(X, train, n_distinct, seed), None)
+        deviations = Deviations(X[rows], counts, learned, self._recipe())
         if self._robust:
             train = train[deviations.trustworthy(X[train])]
-        estimator = self._fit_estimator(X, train, len(rows), seed)
-        if not combined:  # the neighbours chose training rows, and no more
+        estimator = self._fit_estimator(X, train, n_distinct, seed)
+        if not self._combined:  # the neighbours chose training rows, and no more
             return Member(estimator, None)
         deviations.add_network(estimator.reconstruct)
         return Member(estimator, deviations)
@@ -288,7 +288,7 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         scores : ndarray of shape (n_samples,)
             High is normal. With the combined score at most 0, and about -1 for a usual row.
         """
-        return self._scores(self._validate_rows(X))
+        return self._ensemble.scores(self._validate_rows(X))
 
     def decision_function(self, X):
         """Return `score_samples` minus ``offset_``: below 0 for outliers.
@@ -334,16 +334,14 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
             Rows.
         extrapolate : bool, default=False
-            Whether rows odder than all calibration rows get smaller p-values, from a Pareto
-            distribution fitted to the oddest tenth of the calibration scores, as `predict` takes
-            them with ``fdr``. For fewer than 20 calibration rows there is none.
+            Whether rows odder than all calibration rows get smaller p-values, as for ``fdr``: from
+            a Pareto distribution of the oddest tenth of at least 20 calibration scores.
 
         Returns
         -------
         p : ndarray of shape (n_samples,)
             In (0, 1]: (1 + number of calibration scores at or below the row's) / (1 + their
-            number), so the smallest is 1 / (1 + number of calibration scores) unless extrapolated.
-            See the notes of the class for what is promised.
+            number). The notes of the class say what is promised.
 
         Raises
         ------
@@ -353,9 +351,8 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         if not len(self.calibration_scores_):
             raise ValueError(
-                "p-values need calibration scores, those of training rows that some network has "
-                f"not learned from. With cv={self.cv!r} there is none: X needs at least 2 "
-                "rows."
+                "p-values need training rows that some network has not learned from. With "
+                f"cv={self.cv!r} there is none: X needs at least 2 rows."
             )
         p_values = extrapolated_p_values if extrapolate else conformal_p_values
         return p_values(self.score_samples(X), self.calibration_scores_)
@@ -434,11 +431,6 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
                 "share": shares[top] / min(shares.sum(), -np.finfo(float).tiny),
             }
         )
-
-    def _scores(self, X) -> np.ndarray:
-        if not X.shape[0]:
-            return np.empty(0)
-        return self._ensemble.scores(X)
 
     def _check_combined(self, method: str) -> None:
         if not self._combined:

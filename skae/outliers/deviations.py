@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from skae._duplicates import merge_duplicates
+from skae._duplicates import hash_rows, merge_duplicates
 from skae._scaling import Scaling, fit_scaling, summarise_columns
 from skae.outliers.neighbours import Comparison, Neighbourhood, Neighbours
 
@@ -53,13 +53,17 @@ class Deviations:
         Distinct training rows, in random order.
     counts : ndarray of shape (n_distinct,)
         How often each occurs.
+    learned : ndarray of shape (n_distinct,)
+        How often each occurs among the rows that may be learned from. Others are compared with: no
+        row with itself. But scales and usual errors know nothing of them.
     recipe : Recipe
     """
 
-    def __init__(self, X, counts: np.ndarray, recipe: Recipe):
-        self.recipe, self.scaling = recipe, column_scaling(X, counts)
+    def __init__(self, X, counts: np.ndarray, learned: np.ndarray, recipe: Recipe):
+        known = np.flatnonzero(learned)
+        self.recipe, self.scaling = recipe, column_scaling(X[known], learned[known])
         chosen, self.weight = _choose_references(counts, recipe)
-        self.references = X[chosen]
+        self.references, self.learned = X[chosen], learned[chosen] > 0
         rows, counts = scaled(self.references, self.scaling), counts[chosen]
         n_neighbors = max(recipe.n_neighbors, round(recipe.share * len(chosen)))
         kind = Neighbourhood if recipe.share else Neighbours
@@ -81,7 +85,7 @@ class Deviations:
         usual = np.maximum(_weighted_median(deviations, self.weight), floor)
         self.unit = weights / weights.sum() / usual
         self.root = np.sqrt(deviations @ self.unit)
-        del self.references
+        del self.references, self.learned
 
     def scores(self, X) -> np.ndarray:
         """Return the score of each row; high is normal."""
@@ -116,7 +120,9 @@ class Deviations:
 
     def _from_network(self, from_neighbours: np.ndarray) -> np.ndarray:
         """Fix the mean squared error of each column; return the deviations of the references."""
-        trusted = self.references[_all_but_largest(from_neighbours, self.recipe.contamination)]
+        known = np.flatnonzero(self.learned) if self.learned.any() else np.arange(len(self.learned))
+        trusted = _all_but_largest(from_neighbours[known], self.recipe.contamination)
+        trusted = self.references[known[trusted]]
         blocks = (self._squared_errors(trusted[block]) for block in _blocks(trusted))
         mean = np.sum([block.sum(axis=0) for block in blocks], axis=0) / trusted.shape[0]
         self.mean_error = mean + 1e-4 * mean.mean() + np.finfo(float).tiny
@@ -175,6 +181,14 @@ def distinct_rows(X, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     each = len(index) / len(rows)
     counts = np.full(len(rows), each) if weight is None else weight * each
     return index[rows], np.rint(counts)
+
+
+def count_copies(X, rows: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return how often each of these distinct rows occurs among the rows of the index."""
+    keys = hash_rows(X)
+    order = np.argsort(keys[rows])
+    place = np.searchsorted(keys[rows], keys[index], sorter=order)
+    return np.bincount(order[place], minlength=len(rows))
 
 
 def _choose_references(counts: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
