@@ -161,7 +161,9 @@ class HintsMixin:
         """Return the object whose parameter ``own`` is to be set."""
         vocabulary = _vocabulary(self._parameter_constraints.get(name, ()))
         if isinstance(value, str) and value in vocabulary:
-            return vocabulary[value]()
+            part = vocabulary[value]()
+            part._check_is_parameter(own.partition("__")[0])  # before anything is changed
+            return part
         if hasattr(value, "set_params"):
             return value
         raise ValueError(
@@ -201,7 +203,7 @@ def _vocabulary(allowed: Iterable) -> dict[str, type]:
 def _advice(name: str, value, allowed: Iterable) -> str:
     """Return what to write instead of a value that is not allowed, or nothing."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if name == "learning_rate" and is_number:
+    if name == "learning_rate" and is_number and value > 0:
         return (
             " It is how the rate changes during the training. The rate itself is another "
             f"parameter: set learning_rate_init={value!r}."
@@ -211,7 +213,8 @@ def _advice(name: str, value, allowed: Iterable) -> str:
             " A share of the variance has no meaning here, for the components are not ordered by "
             "it. Give their number; GridSearchCV finds one by the score of VAETransformer."
         )
-    if isinstance(value, type):
+    bases = tuple(one for one in allowed if isinstance(one, type))
+    if isinstance(value, type) and issubclass(value, bases):
         return f" That is a class; give an object of it, such as {value.__name__}()."
     if not isinstance(value, str):
         return ""

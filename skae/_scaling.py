@@ -47,7 +47,6 @@ class ColumnSummary(NamedTuple):
     usual: np.ndarray  # the value that fills the column, where one does; else some value of it
     n_unusual: np.ndarray  # rows with another value, however heavy
     n_rows: int
-    precision: float  # relative distance of neighbouring numbers of the type of X
 
     @property
     def variance(self) -> np.ndarray:
@@ -62,7 +61,8 @@ class ColumnSummary(NamedTuple):
     @property
     def constant(self) -> np.ndarray:
         """Columns whose spread is nothing but rounding."""
-        return self.deviation <= _ROUNDING_ERRORS * self.precision * np.abs(self.mean)
+        # Differences of values are exact in single precision too: no more is rounding there.
+        return self.deviation <= _ROUNDING_ERRORS * np.finfo(np.float64).eps * np.abs(self.mean)
 
     @property
     def far_from_zero(self) -> np.ndarray:
@@ -138,9 +138,8 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
     p of the rows goes to about p**-0.5 when it is standardised, and to p**-0.25 here. "log1p" takes
     log(1 + x), for counts: without centring, and without a scale but for constant columns.
 
-    A column of which few rows tell anything is not scaled by these alone (see `_growth`); a
-    constant column is divided by its own size, so that it is zero where it is centred, and one
-    where it is not.
+    A column of which few rows tell anything is not scaled by these alone (see `_growth`), nor is a
+    constant one (see `_unit_of_constant`).
     """
     if kind is None:
         return None
@@ -153,7 +152,7 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
         scale = columns.deviation * _growth(columns, peers, 0.5)
     else:
         scale = columns.fourth_root / 3.0**0.25 * _growth(columns, peers, 0.25)
-    scale = np.where(columns.constant, _size_of_constant(columns, peers), scale)
+    scale = np.where(columns.constant, _unit_of_constant(columns, peers, kind != "max"), scale)
     if not np.isfinite(scale).all():
         column = int(np.argmin(np.isfinite(scale)))
         raise ValueError(
@@ -245,15 +244,21 @@ def _growth(columns: ColumnSummary, peers: _Peers, power: float) -> np.ndarray:
     return np.where(rare, growth * np.exp(larger), 1.0)
 
 
-def _size_of_constant(columns: ColumnSummary, peers: _Peers) -> np.ndarray:
+def _unit_of_constant(columns: ColumnSummary, peers: _Peers, centred: bool) -> np.ndarray:
     """Return what constant columns are divided by.
 
-    Their own size; for zeros that of other columns that are mostly zero, or one where there are
-    none or these are of many sizes. So a new row with another value is finitely many units away.
+    Where they are not centred, their own size. Where they are, one, or their size if it is less, so
+    that a new row with another value is odd; and never less than a million times what rounding
+    may leave, so that the constant itself is zero. Zeros are divided by the size of other columns
+    that are mostly zero, or by one where there are none or these are of many sizes.
     """
+    size = columns.largest
+    if centred:
+        least = 1e6 * np.finfo(np.float64).eps * size
+        size = np.maximum(np.minimum(size, 1.0), least)
     alike = peers.variance < _VARIANCE_OF_ONE
     of_zeros = np.exp(np.where(np.isnan(peers.log_size) | ~alike, 0.0, peers.log_size))
-    return np.where(columns.largest > 0, columns.largest, of_zeros)
+    return np.where(columns.largest > 0, size, of_zeros)
 
 
 # Moments ------------------------------------------------------------------------------------------
@@ -292,7 +297,6 @@ def summarise_columns(X, index: np.ndarray, weight: np.ndarray | None) -> Column
             usual,
             n_unusual,
             n_rows,
-            float(np.finfo(X.dtype if X.dtype.kind == "f" else np.float64).eps),
         )
 
 

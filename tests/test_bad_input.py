@@ -203,9 +203,8 @@ def test_constant_column_does_not_rule_the_score(Estimator, as_format, constant)
     estimator.fit(as_format(rows))
     # It adds what a Gaussian of a small variance can add, and no more.
     assert np.median(scores) < np.median(plain) + 10
-    # A row that leaves the constant is less likely, but not beyond all measure. The unit of the
-    # column is its own size.
-    away = estimator.score_samples(as_format(with_constant(X, constant + max(1.0, constant))))
+    # A row that leaves the constant by one is less likely, but not beyond all measure.
+    away = estimator.score_samples(as_format(with_constant(X, constant + 1.0)))
     assert np.all(away < scores)
     assert np.all(away > scores - 200)
 
@@ -424,6 +423,24 @@ def memory(estimator):
         "history": estimator.history_,
         "n_iter": estimator.n_iter_,
     }
+
+
+@pytest.mark.parametrize("form", [pd.DataFrame, sp.csr_array])
+def test_a_loss_that_is_not_finite_names_the_column_and_the_remedy_that_fits(form):
+    first = np.random.RandomState(0).normal(size=(60, 3))
+    first[:, 1] = 0.0
+    later = first.copy()
+    later[:, 1] = np.linspace(-1e25, 1e25, 60)
+    names = {"columns": list("abc")} if form is pd.DataFrame else {}
+    estimator = AutoencoderTransformer(n_components=2, random_state=0)
+    estimator.partial_fit(form(first, **names))
+    with pytest.raises(NonFiniteLossError) as error:
+        for _ in range(20):
+            estimator.partial_fit(form(later, **names))
+    column = "Column 1 ('b') of X" if names else "Column 1 of X"
+    for words in (column, "1e+25", "first call fixed the scaling"):
+        assert words in str(error.value)
+    assert "input_scaling='auto'" not in str(error.value)  # it is "auto" already
 
 
 @every_estimator

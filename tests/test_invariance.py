@@ -123,8 +123,9 @@ def test_global_generators_are_as_before_with_modules_that_draw_from_them(Estima
         return nn.Sequential(nn.Dropout(0.5), nn.Linear(n_inputs, n_outputs))
 
     network = CustomNetwork(encoder, nn.Linear)
+    settings = {**BATCHES, "random_state": random_state, "hidden_layer_sizes": (128,)}
     with global_generators_untouched():
-        Estimator(**{**BATCHES, "random_state": random_state}, network=network).fit(X)
+        Estimator(**settings, network=network).fit(X)
 
 
 @every_estimator

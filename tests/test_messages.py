@@ -327,7 +327,7 @@ NO_OBJECT = [
     ),
     (VAETransformer(), "kl_warmup__share", ["0.25", "Schedule"]),
     (VAETransformer(likelihood="poisson"), "likelihood__variance", ["Poisson"]),
-    (AutoencoderOutlierDetector(), "estimator__max_iter", ["estimator is None", "object"]),
+    (AutoencoderOutlierDetector(), "estimator__max_iter", ["is None", "Transformer("]),
     (VAETransformer(), "likelyhood__variance", ["Did you mean likelihood?"]),
     (VAETransformer(), "likelihood__varience", ["Did you mean variance?"]),
     (VAETransformer(), "callbacks__patience", ["None"]),

@@ -23,6 +23,8 @@ pytestmark = [
 
 FLAGS = sp.csr_array((counts(60, 30, rate=0.3) > 0).astype(float))
 QUICK_EXACT = {**QUICK, "max_iter": 2, "sparse_method": "exact"}
+#: The same beside a network of its own, which has no layers to give a size.
+EXACT = {name: value for name, value in QUICK_EXACT.items() if name != "hidden_layer_sizes"}
 
 
 # The user's own parts.
@@ -46,8 +48,8 @@ def decoder(n_inputs, n_outputs):
 
 def test_frozen_first_layer_stays_as_it_is():
     network = CustomNetwork(frozen, decoder)
-    before = AutoencoderTransformer(network=network, **QUICK_EXACT).fit(FLAGS)
-    after = AutoencoderTransformer(network=network, **{**QUICK_EXACT, "max_iter": 9}).fit(FLAGS)
+    before = AutoencoderTransformer(network=network, **EXACT).fit(FLAGS)
+    after = AutoencoderTransformer(network=network, **{**EXACT, "max_iter": 9}).fit(FLAGS)
     assert after.sparse_method_ == "exact"
     first, second = (one.module_.encoder[0] for one in (before, after))
     assert torch.equal(first.weight, second.weight)
@@ -55,7 +57,7 @@ def test_frozen_first_layer_stays_as_it_is():
 
 
 def test_layer_with_a_hook_is_not_replaced():
-    fitted = AutoencoderTransformer(network=CustomNetwork(hooked, decoder), **QUICK_EXACT)
+    fitted = AutoencoderTransformer(network=CustomNetwork(hooked, decoder), **EXACT)
     assert fitted.fit(FLAGS).sparse_method_ == "dense"
 
 

@@ -19,6 +19,7 @@ from tests.helpers import low_rank
 
 # The linear model on X as it is, trained to the end of a schedule that no stopping rule cuts short:
 # what is compared with theory is the optimum, not how soon one is content.
+LAYERS = ("hidden_layer_sizes", "activation")
 LINEAR = {
     "hidden_layer_sizes": (),
     "activation": "identity",
@@ -269,7 +270,8 @@ def test_l1_codes_are_soft_thresholds(weight):
         likelihood=Gaussian(variance="shared", variance_floor=0.1),
         batch_size=400,
         max_iter=500,
-        **LINEAR,
+        # A network of its own has no layers to give a size or an activation.
+        **{name: value for name, value in LINEAR.items() if name not in LAYERS},
     ).fit(X)
     # The loss of a row is |x - Dz|^2 / (2 v) + weight * sum(z).
     threshold = weight * noise_variance(sparse)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import weakref
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,8 +60,19 @@ class RowAdamW(AdamW):
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:
                     self._step_sparse(parameter, *_rows(parameter.grad), group)
+                if parameter.grad is not None:
+                    self.before_change(parameter)
         super().step()
         return loss
+
+    def tell(self, watcher: Any) -> None:
+        """Call ``watcher.about_to_change`` before each change, for as long as the watcher lives."""
+        self.__dict__.setdefault("_watchers", weakref.WeakSet()).add(watcher)
+
+    def before_change(self, parameter: Tensor, rows: Tensor | None = None) -> None:
+        """Tell watchers that rows of a parameter (all, if not told) are about to change."""
+        for watcher in self.__dict__.get("_watchers", ()):
+            watcher.about_to_change(parameter, rows)
 
     def _step_sparse(self, parameter: Tensor, rows: Tensor, values: Tensor, group: dict) -> None:
         """Make the step of some rows, or leave a dense gradient to the step of all."""
@@ -72,6 +85,7 @@ class RowAdamW(AdamW):
             parameter.grad = self._dense(parameter, rows, values)
             return
         parameter.grad = None
+        self.before_change(parameter, rows)
         wholes = (parameter, state["exp_avg"], state["exp_avg_sq"])
         some, mean, square = parts = self._parts(wholes, rows)
         adamw(

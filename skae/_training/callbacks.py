@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Iterable
 
 import torch
 from skorch.callbacks import Callback
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from skae._kernels.input import InputLayer
+from skae._kernels.optimizer import RowAdamW
+from skae._training.moments import Moment
 from skae.exceptions import NonFiniteLossError
 from skae.schedules import Schedule
 
@@ -72,7 +74,7 @@ class Course(Callback):
         self.step = self.waited = self.epoch = 0
         self.factor = 1.0
         self.best = math.inf
-        self.best_state = None
+        self.best_state: Moment | None = None
         self.converged_at: int | None = None
         if self.n_epochs > 1:  # a single epoch may be one of many calls
             net.module_.bottleneck.begin(self.n_epochs * self.n_batches)
@@ -109,7 +111,7 @@ class Course(Callback):
         """Go back to the best weights, and to the rate at which the next training starts."""
         self._set_factor(net, 1.0)
         if self.best_state is not None:
-            net.module_.load_state_dict(self.best_state)
+            self.best_state.go_back()
         self.best_state = None
 
     def _set_factor(self, net, factor: float) -> None:
@@ -130,39 +132,51 @@ class Course(Callback):
         if value < self.best:
             self.best = value
             if self.keep_best:
-                self.best_state = copy.deepcopy(net.module_.state_dict())
+                if self.best_state is None:
+                    self.best_state = Moment(net)
+                else:
+                    self.best_state.renew()
 
 
 class FiniteGuard(Callback):
     """Stops a training whose loss or weights are no longer finite, with the last ones that were."""
 
+    def __init__(self, n_epochs=math.inf):
+        self.n_epochs = n_epochs
+
     def on_train_begin(self, net, **kwargs):
-        """Keep the weights at the start."""
-        self.kept = copy.deepcopy(net.module_.state_dict())
-        self.largest = {name: _largest(value) for name, value in self.kept.items()}
+        """Keep the weights at the start, unless the way back after an error does."""
+        self.epoch, self.shared = 0, getattr(net, "start", None) is not None
+        self.kept = net.start if self.shared else Moment(net)
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights, or put the kept ones back and raise."""
-        loss, state = net.history[-1, "train_loss"], net.module_.state_dict()
-        largest = {name: _largest(value) for name, value in state.items()}
-        if math.isfinite(loss) and all(map(math.isfinite, largest.values())):
+        self.epoch += 1
+        loss, largest = net.history[-1, "train_loss"], self.kept.largest()
+        finite = all(math.isfinite(now) for _, now in largest) and _are_finite(
+            net.module_.buffers()
+        )
+        if math.isfinite(loss) and finite:
             # Weights that grew a thousandfold in an epoch are finite, and of no use.
-            weights = [name for name, _ in net.module_.named_parameters()]
-            if all(largest[name] <= 1e3 * max(1.0, self.largest[name]) for name in weights):
-                for name, value in state.items():
-                    self.kept[name].copy_(value)
-                self.largest = largest
+            if all(now <= 1e3 * max(1.0, then) for then, now in largest):
+                self._keep(net)
             return
-        net.module_.load_state_dict(self.kept)
+        self.kept.go_back()
         net.optimizer_.state.clear()  # its moments are not finite either
         epoch, self.kept = len(net.history), None
         del net.history[-1]
         raise NonFiniteLossError(
             f"Training stopped: the loss or a weight was not finite in epoch {epoch} "
-            f"(loss {loss!r}). The weights of the epoch before are kept. The likely cause is a "
-            f"learning rate that is too high (learning_rate_init is {net.lr!r}: try a tenth of "
-            "it), or columns of very large values that were not scaled (try input_scaling='auto')."
+            f"(loss {loss!r}). The weights of the epoch before are kept."
         )
+
+    def _keep(self, net) -> None:
+        if self.epoch >= self.n_epochs:
+            return  # nobody will come back to them
+        if self.shared:
+            self.kept, self.shared = Moment(net), False
+        else:
+            self.kept.renew()
 
     def on_train_end(self, net, **kwargs):
         """Let the kept weights go."""
@@ -185,6 +199,8 @@ class SoftThreshold(Callback):
             threshold = self.amount * net.optimizer_.param_groups[0]["lr"]
             with torch.no_grad():
                 for weight in _weight_matrices(net.module_):
+                    if isinstance(net.optimizer_, RowAdamW):
+                        net.optimizer_.before_change(weight)
                     weight.copy_(torch.nn.functional.softshrink(weight, threshold))
 
 
@@ -226,8 +242,5 @@ class FitProgress(Callback):
         self.bar = None
 
 
-def _largest(values: Tensor) -> float:
-    """Return the largest absolute value, NaN if there is one; no copy of the values is made."""
-    if values.numel() == 0 or not values.is_floating_point():
-        return 0.0
-    return float(torch.linalg.vector_norm(values.detach(), ord=math.inf))
+def _are_finite(buffers: Iterable[Tensor]) -> bool:
+    return all(bool(buffer.isfinite().all()) for buffer in buffers)

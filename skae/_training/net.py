@@ -15,6 +15,7 @@ from skorch.exceptions import DeviceWarning
 from skae._random import torch_generator
 from skae._training.batches import BatchIterator, Rows
 from skae._training.callbacks import EndOfTraining
+from skae._training.moments import Moment
 from skae._training.objective import Loss
 from skae._training.optimizers import make_optimizer
 from skae._training.surroundings import usual_torch
@@ -52,6 +53,7 @@ class AutoencoderNet(NeuralNet):
         self.weight_decay = weight_decay
         self.seed = seed
         self.lowest_losses: dict[str, float] = {}
+        self.start: Moment | None = None  # while a net that was trained before is trained on
         super().__init__(*args, **kwargs)
 
     @property
@@ -156,7 +158,8 @@ class AutoencoderNet(NeuralNet):
 
     def __getstate__(self):
         state = super().__getstate__()
-        return {k: v for k, v in state.items() if k not in ("_train_generator", "_valid_generator")}
+        of_training = ("_train_generator", "_valid_generator", "start")
+        return {name: value for name, value in state.items() if name not in of_training}
 
     def __setstate__(self, state):
         """Load on the device of the training if it is there, else on the CPU, without a word."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from skae._scaling import Scaling
 from skae._training.batches import make_rows, split_rows
 from skae._training.callbacks import Course, FiniteGuard, FitProgress
 from skae._training.module import AutoencoderModule
+from skae._training.moments import Moment
 from skae._training.net import AutoencoderNet
 from skae._training.objective import Objective
 from skae._training.optimizers import takes_row_gradients
@@ -202,7 +202,7 @@ def train(
         stopping.start,
         keep_best=fraction is not None,
     )
-    first: list = [FiniteGuard(), *extra_callbacks]
+    first: list = [FiniteGuard(n_epochs), *extra_callbacks]
     if net.verbose > 1 and description:
         tqdm.write(description)
     if net.verbose == 1:
@@ -225,22 +225,21 @@ def unchanged_on_error(net: AutoencoderNet):
     for group in net.optimizer_.param_groups:
         group["lr"] = group["initial_lr"]  # wherever the last training left it
     n_epochs = len(net.history)
-    before = None
-    if n_epochs:
-        before = copy.deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
-        others = net.lowest_losses.copy(), vars(net.module_.bottleneck).copy()
+    net.start = Moment(net, with_optimizer=True) if n_epochs else None
+    others = net.lowest_losses.copy(), vars(net.module_.bottleneck).copy()
     try:
         yield
     except NonFiniteLossError:
         raise
     except BaseException:  # Ctrl-C too
-        if before is not None:
-            net.module_.load_state_dict(before[0])
-            net.optimizer_.load_state_dict(before[1])
+        if net.start is not None:
+            net.start.go_back()
             net.lowest_losses = others[0]
             vars(net.module_.bottleneck).update(others[1])
             del net.history[n_epochs:]
         raise
+    finally:
+        net.start = None
 
 
 @contextlib.contextmanager

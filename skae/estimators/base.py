@@ -21,6 +21,7 @@ from skae._hints import HintsMixin
 from skae._random import draw_seed
 from skae._training.bottlenecks import Bottleneck
 from skae._training.callbacks import SoftThreshold
+from skae._training.diagnosis import advice
 from skae._training.model import build_model
 from skae._training.surroundings import usual_torch
 from skae._training.trainer import Stopping, choose_n_epochs, train, unchanged_on_error
@@ -111,7 +112,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
                 else:
                     self._build(X, index, weight)
                 with unchanged_on_error(self.net_):
-                    self._train(X, index, weight, one_epoch)
+                    self._train(X, index, weight, one_epoch, resume)
         except NonFiniteLossError:
             raise  # with the last finite weights, which are worth keeping
         except BaseException:  # Ctrl-C too
@@ -189,7 +190,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
             )
         return Layout(self.n_features_in_, self.n_components, sizes, self.activation)
 
-    def _train(self, X, index, weight, one_epoch: bool) -> None:
+    def _train(self, X, index, weight, one_epoch: bool, resumed: bool) -> None:
         """Run the training, and record how it went."""
         stopping = self._stopping(len(index), one_epoch)
         amount = self._alpha() * self.l1_ratio
@@ -207,9 +208,19 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
                 extra_callbacks=(SoftThreshold(amount),) if amount else (),
                 description=f"{type(self).__name__} ({self.sparse_method_} batches)",
             )
-        except NonFiniteLossError:
+        except NonFiniteLossError as error:
             self._look_back(X, index, weight)
-            raise
+            names = getattr(self, "feature_names_in_", None)
+            likely = advice(
+                X,
+                index,
+                self._model.scaling,
+                names,
+                self.learning_rate_init,
+                self.input_scaling,
+                resumed,
+            )
+            raise NonFiniteLossError(f"{error} {likely}") from None
         self._look_back(X, index, weight)
         if not (ended or one_epoch or self.max_iter == "auto"):
             warnings.warn(

@@ -16,6 +16,9 @@ ZERO_SHARE = 0.2
 #: Nats that each value outside a support costs, where nobody chose the support.
 OUTSIDE_COST = 1000.0
 
+# Below this, all numbers of a table are within some millionths of what counts as rounding of zero.
+_LEAST_TOLD = 1e-3
+
 # Whole numbers from here on are not told apart when values are counted.
 _N_LEVELS = 1024
 
@@ -91,15 +94,18 @@ class _Seen:
             if levels[2:].max() < levels[:2].min():
                 return "negative_binomial"
         many_zeros = n_cells - self.n_not_zero >= ZERO_SHARE * n_cells
-        return "zero_inflated_lognormal" if self.not_negative and many_zeros else "gaussian"
+        # In a table of such small numbers "zero within rounding" is no word about zeros.
+        told = self.largest >= _LEAST_TOLD or self.largest == 0.0
+        amounts = self.not_negative and many_zeros and told
+        return "zero_inflated_lognormal" if amounts else "gaussian"
 
 
 def brought_inside(X, likelihood: Likelihood):
     """Return X with the nearest values inside, and what the score of each row loses by that.
 
     That is for a likelihood that "auto" chose by other rows. A value that is outside by more than
-    rounding costs 1,000 nats and the logarithm of one plus its distance from the support: such a
-    row is less likely than any row inside, and the less the farther outside it is.
+    rounding costs 1,000 nats and the logarithm of one plus its distance from the support: the
+    farther outside a row is, the less likely, and less than any row inside that is not far out.
 
     Parameters
     ----------

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
-import scipy.sparse as sp
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.model_selection import check_cv
 
 from skae._hints import HintsMixin
 from skae._random import derive_seed, draw_seed
-from skae._tables import to_sparse_interface, validate_table
+from skae._tables import validate_table
 from skae.constraints import HasMethods, Interval, StrOptions
-from skae.outliers.calibration import (
-    conformal_p_values,
-    extrapolated_p_values,
-    fewest_odd,
-    raise_alarms,
-    threshold,
-)
-from skae.outliers.deviations import Deviations, Recipe, count_copies, distinct_rows
-from skae.outliers.ensemble import Ensemble, Member
+from skae.outliers.answers import AnswersMixin
+from skae.outliers.calibration import threshold
+from skae.outliers.containers import OwnEstimator, fit_own
+from skae.outliers.deviations import Recipe, distinct_rows
+from skae.outliers.ensemble import Ensemble, progress
+from skae.outliers.fitting import fit_member, repeat_rows
 from skae.outliers.folds import Judges, deal_out
 from skae.outliers.network import fit_network
-from skae.outliers.one_row import one_row
 
 _AUTO_SHARE, _MOST_CALIBRATION_ROWS = 0.01, 10_000
 
 
-class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
+@contextmanager
+def _unchanged_on_error(detector):
+    """Put the attributes of a detector back where something goes wrong, Ctrl-C too."""
+    before = vars(detector).copy()
+    try:
+        yield
+    except BaseException:
+        vars(detector).clear()
+        vars(detector).update(before)
+        raise
+
+
+class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEstimator):
     r"""Anomaly detector: deviations from the nearest rows and from what a network expects.
 
     Three deviations of a row are added up: from the nearest training row, from the combination of
@@ -44,8 +52,9 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
     ----------
     estimator : estimator or None, default=None
         What reconstructs rows, cloned and fitted: any object with ``reconstruct`` (the four
-        transformers of skae) or only ``score_samples``. None is a `DenoisingAETransformer` without
-        a bottleneck and with "swap_gaussian" noise, trained for 350 steps, fewer below 125 rows.
+        transformers of skae) or only ``score_samples``. It is given DataFrames as the user gives
+        them. None is a `DenoisingAETransformer` without a bottleneck and with "swap_gaussian"
+        noise, trained for 350 steps, fewer below 125 rows.
     contamination : "auto" or float, default="auto"
         Share of bad rows in the training set, in (0, 0.5]; it fixes ``offset_``. With a number,
         the detector is robust: the mean squared distance to the tenth of the training rows that is
@@ -60,20 +69,33 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
     fdr : float or None, default=None
         If given, in (0, 1): `predict` raises alarms at this false-discovery rate over the rows it
         gets, instead of at ``offset_``. It warns where no row could be odd enough.
-    cv : int or splitter, default=3
-        Number of fits, at least 2, each without one fold of the training rows, whose scores fix
-        ``offset_`` and `p_values`. Or a splitter of scikit-learn: ``ShuffleSplit(1,
-        test_size=0.2)`` fits once and holds out a fifth. Time grows with the number of fits.
+    input_scaling : {"auto", "standard", "fourth_moment", "max"} or None, default="auto"
+        How columns are scaled for the neighbours and for the default network, as in the
+        transformers; "auto" is "standard" for dense X and "fourth_moment" for CSR. None takes them
+        as they are, which is right where their sizes mean something (TF-IDF, one unit for all).
+    cv : int, splitter or list of pairs, default=3
+        The detector is fitted several times, each time without a part of the training rows, which
+        are then scored as new rows are: `offset_` and `p_values` come from these scores. An int, at
+        least 2, is the number of folds. A splitter of scikit-learn, or pairs of training and test
+        rows, tell which rows: ``ShuffleSplit(1, test_size=0.2)`` fits once and holds out a fifth.
+        Time grows with the number of fits, in `fit` and for new rows.
     n_references : int, default=10000
         Most training rows, at least 1, that each fit compares rows with: distinct ones, drawn at
         random. With a number for ``contamination`` at most 1,000, a row as often as it occurs.
+    device : str, default="auto"
+        Where the default network is trained, as in the transformers.
+    callbacks : list of skorch callbacks or None, default=None
+        Called in the training of each default network. An estimator of your own has its own
+        ``device`` and ``callbacks``; these beside it are an error.
+    verbose : int, default=0
+        1 shows progress bars for fits and scores that take more than a second.
     random_state : int, RandomState or None, default=None
         Source of all draws. An int gives the same detector every time.
 
     Attributes
     ----------
     estimators_ : list of estimators
-        The fitted networks, one for each fold.
+        The fitted networks or clones of ``estimator``, one for each fold.
     offset_ : float
         `decision_function` is `score_samples` minus this.
     calibration_scores_ : ndarray of shape (n_calibration,)
@@ -108,7 +130,8 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
     A training row is scored by the fit that has not learned from it, and compared with the *other*
     rows, unless it occurs more than once. A new row gets the mean of the scores of all fits. So
     training rows are scored as new rows drawn like them are, and `fit_predict` finds odd rows in
-    the training set. A training row is known again by its values in single precision.
+    the training set. A training row is known again within rounding, in either format; of copies in
+    several folds, the fits without one of them are averaged.
 
     With ``cv=ShuffleSplit(1, test_size=0.2)``, the p-value of a new row that is no copy of a
     training row is at most t with a probability of at most t, whatever the data are like. With
@@ -152,8 +175,17 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "criterion": [StrOptions({"auto", "combined", "log_likelihood"})],
         "fdr": [Interval(Real, 0, 1, closed="neither"), None],
-        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split", "get_n_splits"])],
+        "input_scaling": [StrOptions({"auto", "standard", "fourth_moment", "max"}), None],
+        "cv": [
+            Interval(Integral, 2, None, closed="left"),
+            HasMethods(["split", "get_n_splits"]),
+            list,
+            tuple,
+        ],
         "n_references": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "callbacks": [list, tuple, None],
+        "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
 
@@ -172,22 +204,30 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         contamination="auto",
         criterion="auto",
         fdr=None,
+        input_scaling="auto",
         cv=3,
         n_references=10_000,
+        device="auto",
+        callbacks=None,
+        verbose=0,
         random_state=None,
     ):
         self.estimator = estimator
         self.contamination = contamination
         self.criterion = criterion
         self.fdr = fdr
+        self.input_scaling = input_scaling
         self.cv = cv
         self.n_references = n_references
+        self.device = device
+        self.callbacks = callbacks
+        self.verbose = verbose
         self.random_state = random_state
 
     # Training -----------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Learn what rows are like.
 
         Parameters
@@ -196,29 +236,77 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
             Training rows: normal ones, or with a share ``contamination`` of others.
         y : None
             Ignored; there for pipelines.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, at least 0. With weight 2 a row counts as if it were there twice, with weight 0
+            it is left out. Weights that are no whole numbers are brought to a mean of one, and
+            rows repeated or left out such that a row stands for its weight rounded up or down.
 
         Returns
         -------
         self : object
             The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            Among others: the scores of some training rows are no finite numbers.
+
+        Notes
+        -----
+        A fit that fails or is interrupted leaves the detector as it was.
         """
-        X = self._validate_rows(X, reset=True)
+        with _unchanged_on_error(self):
+            return self._fit(X, sample_weight)
+
+    def _fit(self, given, sample_weight):
+        rows = validate_table(self, given, reset=True)
         seed = draw_seed(self.random_state)
-        self._combined = self._choose_score()
-        held_out = deal_out(X, self.cv, derive_seed(seed, 1) % 2**32)
-        references = distinct_rows(X, np.flatnonzero(~held_out.all(axis=1)))
-        members = [
-            self._fit_member(X, references, np.flatnonzero(~rows), derive_seed(seed, 2, k))
-            for k, rows in enumerate(held_out.T)
+        combined = self._choose_score()
+        index = None if sample_weight is None else repeat_rows(rows, sample_weight)
+        fit_estimator = self._choose_estimator(given, index)
+        X = rows if index is None else rows[index]
+        held_out = self._hold_out(rows, index, derive_seed(seed, 1) % 2**32)
+        learn = partial(
+            fit_member,
+            references=distinct_rows(X, np.flatnonzero(~held_out.all(axis=1))),
+            recipe=self._recipe(),
+            combined=combined,
+            fit_estimator=fit_estimator,
+        )
+        members = []
+        with progress(bool(self.verbose), held_out.shape[1], "Fitting", "fit") as bar:
+            for k, out in enumerate(held_out.T):
+                members.append(learn(X, np.flatnonzero(~out), derive_seed(seed, 2, k)))
+                bar.update()
+        self._ensemble, self._combined = Ensemble(members, Judges(X, held_out)), combined
+        self.estimators_ = [
+            one.estimator.estimator if isinstance(one.estimator, OwnEstimator) else one.estimator
+            for one in members
         ]
-        ensemble = Ensemble(members, Judges(X, held_out))
-        calibration = self._choose_rows(np.flatnonzero(held_out.any(axis=1)), seed)
-        scores = np.sort(ensemble.scores(X[calibration] if len(calibration) else X))
-        self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)
-        self.calibration_scores_ = scores if len(calibration) else scores[:0]
-        self.estimators_ = [member.estimator for member in members]
-        self._ensemble = ensemble
+        self._calibrate(X, np.flatnonzero(held_out.any(axis=1)), seed)
         return self
+
+    def _hold_out(self, rows, index: np.ndarray | None, seed: int) -> np.ndarray:
+        """Return which rows each member does not learn from, a row as often as its weight says."""
+        if isinstance(self.cv, Integral):
+            return deal_out(rows if index is None else rows[index], self.cv, seed)
+        held_out = deal_out(rows, check_cv(self.cv), seed)
+        return held_out if index is None else held_out[index]
+
+    def _calibrate(self, X, held_out: np.ndarray, seed: int) -> None:
+        """Fix what is odd, by the scores of rows that were not learned from, where there are."""
+        rows = self._choose_rows(held_out, seed)
+        scores = self._ensemble.scores(X[rows] if len(rows) else X, bool(self.verbose))
+        n_bad = np.count_nonzero(~np.isfinite(scores))
+        if n_bad:
+            raise ValueError(
+                f"The scores of {n_bad} of {len(scores)} training rows are NaN or infinite, with "
+                f"estimator={self.estimators_[0]!r}. Look for values of X that are too large, and "
+                "at what the estimator makes of these rows."
+            )
+        scores = np.sort(scores)
+        self.offset_ = threshold(scores, self.contamination if self._robust else _AUTO_SHARE)
+        self.calibration_scores_ = scores if len(rows) else scores[:0]
 
     @property
     def _robust(self) -> bool:
@@ -241,208 +329,41 @@ class AutoencoderOutlierDetector(HintsMixin, OutlierMixin, BaseEstimator):
         state = np.random.RandomState(derive_seed(seed, 3) % 2**32)
         return np.sort(state.permutation(rows)[:_MOST_CALIBRATION_ROWS])
 
-    def _fit_member(self, X, references: tuple, train: np.ndarray, seed: int) -> Member:
-        """Learn from some of the rows; others among the references are only compared with."""
-        rows, counts = references
-        learned = count_copies(X, rows, train)
-        n_distinct = int(np.count_nonzero(learned))
-        if not (self._combined or self._robust):
-            return Member(self._fit_estimator(X, train, n_distinct, seed), None)
-        deviations = Deviations(X[rows], counts, learned, self._recipe())
-        if self._robust:
-            train = train[deviations.trustworthy(X[train])]
-        estimator = self._fit_estimator(X, train, n_distinct, seed)
-        if not self._combined:  # the neighbours chose training rows, and no more
-            return Member(estimator, None)
-        deviations.add_network(estimator.reconstruct)
-        return Member(estimator, deviations)
-
-    def _fit_estimator(self, X, train: np.ndarray, n_distinct: int, seed: int):
+    def _choose_estimator(self, given, index) -> Callable:
+        """Return what fits the network, or the estimator given, to some rows."""
+        settings = {"device": self.device, "callbacks": self.callbacks}
         if self.estimator is None:
-            return fit_network(X, train, n_distinct, seed)
-        return clone(self.estimator).fit(X[train])
+            return partial(fit_network, input_scaling=self.input_scaling, **settings)
+        for name, value in settings.items():
+            if value not in ("auto", None):
+                raise ValueError(
+                    f"{name} is for the default network. Got {name}={value!r} beside "
+                    f"{self.estimator!r}: give it to the estimator, or leave estimator at None."
+                )
+        return partial(fit_own, self.estimator, given, index=index)
 
     def _recipe(self) -> Recipe:
         if not self._robust:
-            return Recipe(self._weights, self.n_references, self._n_neighbors, self._locality)
+            return Recipe(
+                self._weights,
+                self.n_references,
+                self._n_neighbors,
+                self._locality,
+                input_scaling=self.input_scaling,
+            )
         return Recipe(
             self._robust_weights,
             min(self.n_references, self._n_references_robust),
             self._n_neighbors_robust,
             share=max(self._share_robust, self.contamination),
             contamination=self.contamination,
+            input_scaling=self.input_scaling,
         )
 
-    # Answers ------------------------------------------------------------------------------------
-
-    def score_samples(self, X):
-        """Return how normal each row is.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            High is normal. With the combined score at most 0, and about -1 for a usual row.
-        """
-        return self._ensemble.scores(self._validate_rows(X))
-
-    def decision_function(self, X):
-        """Return `score_samples` minus ``offset_``: below 0 for outliers.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        decision : ndarray of shape (n_samples,)
-            Negative for outliers.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Return which rows are outliers.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows. With ``fdr`` the answer for a row depends on which rows stand beside it.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            -1 for outliers, 1 for the others.
-        """
-        if self.fdr is None:
-            odd = self.decision_function(X) < 0
-        else:
-            p_values = self.p_values(X, extrapolate=True)
-            self._warn_if_nothing_can_be_found(len(p_values))
-            odd = raise_alarms(p_values, self.fdr)
-        return np.where(odd, -1, 1)
-
-    def p_values(self, X, extrapolate=False):
-        """Return how surprising each row is among the training rows.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-        extrapolate : bool, default=False
-            Whether rows odder than all calibration rows get smaller p-values, as for ``fdr``: from
-            a Pareto distribution of the oddest tenth of at least 20 calibration scores.
-
-        Returns
-        -------
-        p : ndarray of shape (n_samples,)
-            In (0, 1]: (1 + number of calibration scores at or below the row's) / (1 + their
-            number). The notes of the class say what is promised.
-
-        Raises
-        ------
-        ValueError
-            There is no row that was not learned from.
-        """
-        check_is_fitted(self)
-        if not len(self.calibration_scores_):
-            raise ValueError(
-                "p-values need training rows that some network has not learned from. With "
-                f"cv={self.cv!r} there is none: X needs at least 2 rows."
-            )
-        p_values = extrapolated_p_values if extrapolate else conformal_p_values
-        return p_values(self.score_samples(X), self.calibration_scores_)
-
-    def _warn_if_nothing_can_be_found(self, n_rows: int) -> None:
-        n_odd = fewest_odd(n_rows, self.calibration_scores_, self.fdr)
-        if n_odd > 1:
-            n_calibration = len(self.calibration_scores_)
-            warnings.warn(
-                f"The smallest p-value is {1 / (1 + n_calibration):.2g}, from {n_calibration} "
-                f"calibration rows: with fdr={self.fdr!r}, at least {n_odd} of these {n_rows} rows "
-                "must be odd before one is an alarm. Fit on more rows, raise fdr, or judge fewer "
-                "rows at once.",
-                stacklevel=3,
-            )
-
-    def score_features(self, X, return_rest=False):
-        """Return the share of every feature in the score of each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
-            Rows.
-        return_rest : bool, default=False
-            Whether to return what is left out as well.
-
-        Returns
-        -------
-        shares : ndarray or CSR of shape (n_samples, n_features)
-            At most 0; the lower, the more the feature speaks against the row. CSR for sparse X:
-            features that neither the row uses nor hold a thousandth of its score are left out.
-        rest : ndarray of shape (n_samples,)
-            What was left out, 0 for dense X: ``shares.sum(axis=1) + rest`` is `score_samples`. Only
-            with ``return_rest``.
-
-        Raises
-        ------
-        ValueError
-            The score is a log-likelihood, which is not known feature by feature.
-        """
-        X = self._validate_rows(X)
-        self._check_combined("score_features")
-        shares, rest = self._ensemble.shares(X)
-        shares = to_sparse_interface(shares, X)
-        return (shares, rest) if return_rest else shares
-
-    def explain(self, x, n_reasons=5):
-        """Return the features that speak most against a row.
-
-        Parameters
-        ----------
-        x : array-like of shape (n_features,), or a table or sparse array of one row
-            The row.
-        n_reasons : int, default=5
-            Most features to return, at least 1.
-
-        Returns
-        -------
-        reasons : DataFrame of shape (n_reasons, 4)
-            ``feature`` (its name, or x0, x1, ...), ``value`` in the row, ``expected`` (the mean of
-            what the neighbours and the network say, in the units of X), ``share`` of the score, in
-            [0, 1]; the largest share first.
-        """
-        check_is_fitted(self)  # before anything is said about the row
-        X = self._validate_rows(one_row(x))
-        self._check_combined("explain")
-        dense = np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)[0]
-        expected, shares = self._ensemble.one(X)
-        top = np.argsort(shares, kind="stable")[:n_reasons]
-        names = getattr(self, "feature_names_in_", [f"x{j}" for j in range(len(dense))])
-        return pd.DataFrame(
-            {
-                "feature": [names[j] for j in top],
-                "value": dense[top],
-                "expected": expected[top],
-                "share": shares[top] / min(shares.sum(), -np.finfo(float).tiny),
-            }
-        )
-
-    def _check_combined(self, method: str) -> None:
-        if not self._combined:
-            raise ValueError(
-                f"{method} needs criterion='combined': a log-likelihood of {self.estimators_[0]!r} "
-                "is not known feature by feature."
-            )
-
-    def _validate_rows(self, X, reset: bool = False):
-        if not reset:
-            check_is_fitted(self)
-        return validate_table(self, X, reset)
+    def _example(self, name: str, own: str) -> str:
+        if name == "estimator":
+            return f", such as estimator=DenoisingAETransformer({own}=...)"
+        return super()._example(name, own)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -5,15 +5,21 @@ Everything is a sum of squared errors of single cells, so a score is a sum of sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
 from skae._duplicates import hash_rows, merge_duplicates
 from skae._scaling import Scaling, fit_scaling, summarise_columns
-from skae.outliers.neighbours import Comparison, Neighbourhood, Neighbours
+from skae.outliers.neighbours import (
+    Comparison,
+    Neighbourhood,
+    Neighbours,
+    same_row,
+    squared_norms,
+)
 
 _CELLS_PER_BLOCK, _FEWEST_ROWS = 2**20, 32
 # Columns that a sparse row does not use are left out of its shares below this part of its score.
@@ -32,6 +38,7 @@ class Recipe(NamedTuple):
     locality: float = 0.0  # power of what is usual near a row; 0: the same everywhere
     share: float = 0.0  # share of the references that are near, where that is more
     contamination: float = 0.0  # share of the training rows that may be bad
+    input_scaling: str | None = "auto"  # units in which columns are compared
 
 
 class _Part(NamedTuple):
@@ -50,34 +57,37 @@ class Deviations:
     Parameters
     ----------
     X : ndarray or CSR of shape (n_distinct, n_features)
-        Distinct training rows, in random order.
+        Distinct training rows, in random order. Rows asked about later may come in the other
+        format; they are brought to this one, some rows at a time.
     counts : ndarray of shape (n_distinct,)
         How often each occurs.
     learned : ndarray of shape (n_distinct,)
-        How often each occurs among the rows that may be learned from. Others are compared with: no
-        row with itself. But scales and usual errors know nothing of them.
+        How often each occurs among the rows that may be learned from. The others are compared with,
+        and no row with itself; scales and usual errors know nothing of them.
     recipe : Recipe
     """
 
     def __init__(self, X, counts: np.ndarray, learned: np.ndarray, recipe: Recipe):
+        self.recipe, self.sparse = recipe, sp.issparse(X)
         known = np.flatnonzero(learned)
-        self.recipe, self.scaling = recipe, column_scaling(X[known], learned[known])
+        self.scaling = column_scaling(X[known], learned[known], recipe.input_scaling)
         chosen, self.weight = _choose_references(counts, recipe)
         self.references, self.learned = X[chosen], learned[chosen] > 0
         rows, counts = scaled(self.references, self.scaling), counts[chosen]
         n_neighbors = max(recipe.n_neighbors, round(recipe.share * len(chosen)))
         kind = Neighbourhood if recipe.share else Neighbours
-        self.neighbours = kind(rows, counts, n_neighbors)
+        same = same_row(*squared_lengths(self.references, self.scaling))
+        self.neighbours = kind(rows, counts, n_neighbors, same)
 
     def trustworthy(self, X) -> np.ndarray:
         """Return which rows are left without the share that lies farthest from its neighbours."""
-        blocks = (scaled(X[block], self.scaling) for block in _blocks(X))
+        blocks = (scaled(X[block], self.scaling) for block in row_blocks(X))
         distance = np.concatenate([self.neighbours.mean_distance(block) for block in blocks])
         return _all_but_largest(distance, self.recipe.contamination)
 
-    def add_network(self, reconstruct: Callable) -> None:
+    def add_network(self, estimator) -> None:
         """Take in what reconstructs rows, and measure what deviations are usual."""
-        self.reconstruct = reconstruct
+        self.estimator = estimator
         near = self._from_neighbours()
         deviations = np.stack([*near, self._from_network(near[0])], axis=1)
         floor = np.array([_LEAST_USUAL * self.references.shape[1]] * 2 + [1e-9])
@@ -89,11 +99,12 @@ class Deviations:
 
     def scores(self, X) -> np.ndarray:
         """Return the score of each row; high is normal."""
-        return np.concatenate([self._block_scores(X[block]) for block in _blocks(X)])
+        rows = (in_format(X[block], self.sparse) for block in row_blocks(X))
+        return np.concatenate([self._block_scores(block) for block in rows])
 
     def shares(self, X) -> tuple:
         """Return the shares of the features (CSR for CSR), and what was left out of each row."""
-        found = [self._block_shares(X[block]) for block in _blocks(X)]
+        found = [self._block_shares(X[block]) for block in row_blocks(X)]
         rest = np.concatenate([left_out for _, left_out in found])
         shares = [share for share, _ in found]
         if not sp.issparse(X):
@@ -103,10 +114,11 @@ class Deviations:
 
     def one(self, X) -> tuple[np.ndarray, np.ndarray]:
         """Return what is expected of one row, in the units of X, and all its shares."""
+        X = in_format(X, self.sparse)
         (part,) = self._parts(X)
         near = np.zeros(X.shape[1] + 1)
         near[_columns(part, X.shape[1])[0]] = part.expected[0]
-        network = np.asarray(self.reconstruct(X))[0]
+        network = np.asarray(self.estimator.reconstruct(X))[0]
         return (self.scaling.undo(near[:-1]) + network) / 2, self._dense_shares(X)[0]
 
     # What is usual --------------------------------------------------------------------------------
@@ -123,11 +135,11 @@ class Deviations:
         known = np.flatnonzero(self.learned) if self.learned.any() else np.arange(len(self.learned))
         trusted = _all_but_largest(from_neighbours[known], self.recipe.contamination)
         trusted = self.references[known[trusted]]
-        blocks = (self._squared_errors(trusted[block]) for block in _blocks(trusted))
+        blocks = (self._squared_errors(trusted[block]) for block in row_blocks(trusted))
         mean = np.sum([block.sum(axis=0) for block in blocks], axis=0) / trusted.shape[0]
         self.mean_error = mean + 1e-4 * mean.mean() + np.finfo(float).tiny
         X = self.references
-        return np.concatenate([self._network_part(X[block]).sum(axis=1) for block in _blocks(X)])
+        return np.concatenate([self._network_part(X[block]).sum(axis=1) for block in row_blocks(X)])
 
     # A block of rows ------------------------------------------------------------------------------
 
@@ -139,7 +151,7 @@ class Deviations:
         return scores
 
     def _block_shares(self, X):
-        shares = self._dense_shares(X)
+        shares = self._dense_shares(in_format(X, self.sparse))
         if not sp.issparse(X):
             return shares, np.zeros(len(shares))
         total = shares.sum(axis=1)
@@ -171,7 +183,7 @@ class Deviations:
     def _squared_errors(self, X) -> np.ndarray:
         """Return the squared error of the network in every cell, in scaled units."""
         rows = X.toarray() if sp.issparse(X) else X
-        error = np.asarray(self.reconstruct(X), dtype=np.float64) - rows
+        error = np.asarray(self.estimator.reconstruct(X), dtype=np.float64) - rows
         return (error / self.scaling.scale) ** 2
 
 
@@ -188,7 +200,7 @@ def count_copies(X, rows: np.ndarray, index: np.ndarray) -> np.ndarray:
     keys = hash_rows(X)
     order = np.argsort(keys[rows])
     place = np.searchsorted(keys[rows], keys[index], sorter=order)
-    return np.bincount(order[place], minlength=len(rows))
+    return np.bincount(order[place], minlength=len(rows)).astype(float)
 
 
 def _choose_references(counts: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
@@ -211,12 +223,21 @@ def _all_but_largest(values: np.ndarray, left_out: float) -> np.ndarray:
     return np.sort(np.argsort(values, kind="stable")[:n_kept])
 
 
-def column_scaling(X, counts: np.ndarray) -> Scaling:
-    """Return the units in which columns are compared."""
+def column_scaling(X, counts: np.ndarray, kind: str | None = "auto") -> Scaling:
+    """Return the units in which columns are compared, named as in `fit_scaling`.
+
+    None is one unit for all columns, the root of their mean variance: rows are as far from each
+    other as in X, but for a factor.
+    """
     sparse = sp.issparse(X)
     columns = summarise_columns(X, np.arange(X.shape[0]), counts)
-    scaling = fit_scaling("fourth_moment" if sparse else "standard", columns, sparse)
-    return scaling or Scaling(None, np.ones(X.shape[1]))
+    usual = "fourth_moment" if sparse else "standard"
+    scaling: Any = fit_scaling(usual if kind in ("auto", None) else kind, columns, sparse)
+    if kind is not None:
+        return scaling
+    largest = columns.deviation.max() or 1.0
+    unit = largest * np.sqrt(np.mean(np.square(columns.deviation / largest)))
+    return scaling._replace(scale=np.full(X.shape[1], unit))
 
 
 def scaled(X, scaling: Scaling):
@@ -224,6 +245,18 @@ def scaled(X, scaling: Scaling):
     if not sp.issparse(X):
         return scaling.apply(X.astype(np.float64, copy=False))
     return scaling.apply_csr(X)
+
+
+def in_format(X, sparse: bool):
+    """Return rows as CSR or dense, whichever is wanted."""
+    if sp.issparse(X) == sparse:
+        return X
+    return sp.csr_array(X) if sparse else X.toarray()
+
+
+def squared_lengths(X, scaling: Scaling) -> np.ndarray:
+    """Return the squared length of each row in scaled units, and without centring: (2, n)."""
+    return np.stack([squared_norms(scaled(X, s)) for s in (scaling, scaling._replace(shift=None))])
 
 
 def _weighted_median(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -241,7 +274,7 @@ def _columns(part: _Part, n_features: int) -> np.ndarray:
     return np.where(part.columns < 0, n_features, part.columns)
 
 
-def _blocks(X) -> Iterator[slice]:
+def row_blocks(X) -> Iterator[slice]:
     """Yield slices of rows that may be made dense."""
     # The network works on no fewer rows than this at once; it would fill them up.
     step = max(_FEWEST_ROWS, _CELLS_PER_BLOCK // X.shape[1] // _FEWEST_ROWS * _FEWEST_ROWS)

@@ -8,15 +8,20 @@ row is what it would be for a new row, and the scores of all training rows say w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from tqdm.auto import tqdm
 
 from skae.outliers.folds import Judges
 
+_ROWS_AT_ONCE = 8192
 
-class Member(NamedTuple):
+
+@dataclass
+class Member:
     """What was learned from some of the training rows."""
 
     estimator: Any
@@ -29,17 +34,26 @@ class Member(NamedTuple):
         return self.deviations.scores(X)
 
 
-class Ensemble(NamedTuple):
+@dataclass
+class Ensemble:
     """Members, and who may judge a row."""
 
     members: list[Member]
     judges: Judges
 
-    def scores(self, X) -> np.ndarray:
-        """Return the mean score of each row; high is normal."""
-        total = np.zeros(X.shape[0])
-        for member, rows, weight in self._judgements(X):
-            total[rows] += weight * member.scores(_take(X, rows))
+    def scores(self, X, verbose: bool = False) -> np.ndarray:
+        """Return the mean score of each row; high is normal.
+
+        What takes more than a second has a progress bar with ``verbose``.
+        """
+        total, judgements = np.zeros(X.shape[0]), list(self._judgements(X))
+        n_rows = sum(len(rows) for _, rows, _ in judgements)
+        with progress(verbose, n_rows, "Scoring", "row") as bar:
+            for member, rows, weight in judgements:
+                for start in range(0, len(rows), _ROWS_AT_ONCE):
+                    some = slice(start, start + _ROWS_AT_ONCE)
+                    total[rows[some]] += weight[some] * member.scores(_take(X, rows[some]))
+                    bar.update(len(rows[some]))
         return total
 
     def shares(self, X) -> tuple:
@@ -73,6 +87,11 @@ class Ensemble(NamedTuple):
             rows = np.flatnonzero(weight)
             if len(rows):
                 yield member, rows, weight[rows]
+
+
+def progress(verbose: bool, total: int, what: str, unit: str):
+    """Return a progress bar that is seen after a second, or never."""
+    return tqdm(total=total, desc=what, unit=unit, delay=1.0, leave=False, disable=not verbose)
 
 
 def _take(X, rows: np.ndarray):

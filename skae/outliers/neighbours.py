@@ -20,8 +20,11 @@ _CELLS_PER_BLOCK = 2**21
 _ROWS_MULTIPLE = 16
 # More candidates than neighbours are compared exactly: the product that finds them rounds.
 _SPARE_CANDIDATES = 4
-# Squared distances below this part of the squared length of a row are zero but for rounding.
+# A row is the same row within this part of its length, squared: what rounding does.
 _ROUNDING = 1e-12
+# Columns far from zero are rounded to a part of their size before they are centred, in single
+# precision where rows were stored so; rows that are this part of their length apart are others.
+_SINGLE_ROUNDING, _MOST_ROUNDING = 2.0**-44, 1e-6
 _COLUMNS_PER_GROUP = 16
 # Keeps the combination of neighbours near their mean: share of the mean squared distance that is
 # added to the diagonal of their Gram matrix.
@@ -51,12 +54,17 @@ class Neighbours:
         itself, so that a training row is compared with the *other* training rows.
     n_neighbors : int
         Rows that are combined.
+    same : ndarray of shape (n_references,), optional
+        Squared distance within which a row is that row but for rounding; by default that of
+        `same_row`.
     """
 
-    def __init__(self, rows, counts: np.ndarray, n_neighbors: int = 10):
-        self.rows, self.once = rows, counts <= 1
+    def __init__(self, rows, counts: np.ndarray, n_neighbors: int = 10, same=None):
+        self.rows = rows
         self.n_neighbors = max(1, min(n_neighbors, rows.shape[0] - 1))
-        self.squared_norms = _squared_norms(rows)
+        self.squared_norms = squared_norms(rows)
+        same = same_row(self.squared_norms) if same is None else same
+        self.same = np.where(counts <= 1, same, -1.0)
         self.transposed = rows.T.tocsr() if sp.issparse(rows) else None
 
     def compare(self, X) -> Iterator[Comparison]:
@@ -91,7 +99,7 @@ class Neighbours:
             missing = -len(X) % _ROWS_MULTIPLE
             product = (np.pad(-2.0 * X, ((0, missing), (0, 0))) @ self.rows.T)[: len(X)]
         product += self.squared_norms
-        product += _squared_norms(X)[:, None]
+        product += squared_norms(X)[:, None]
         return np.maximum(product, 0.0, out=product)
 
     def _gather(self, X, candidates: np.ndarray):
@@ -112,11 +120,17 @@ class Neighbours:
                 near.reshape(len(index), n_candidates, -1),
             )
 
+    def _leave_itself_out(self, squared: np.ndarray, same: np.ndarray) -> None:
+        """Make the distance infinite from a row to the one reference that is that row."""
+        if self.rows.shape[0] > 1:
+            itself = (squared - same).argmin(axis=1)[:, None]
+            found = np.take_along_axis(squared - same, itself, axis=1)[:, 0] <= 0
+            squared[np.flatnonzero(found), itself[found, 0]] = np.inf
+
     def _compare(self, index, columns, x, near, candidates) -> Comparison:
         difference = near - x[:, None, :]
         squared = np.einsum("ncu,ncu->nc", difference, difference)
-        if self.rows.shape[0] > 1:
-            squared[(squared == 0) & self.once[candidates]] = np.inf
+        self._leave_itself_out(squared, self.same[candidates])
         order = np.argsort(squared, axis=1, kind="stable")[:, : self.n_neighbors]
         difference = np.take_along_axis(difference, order[:, :, None], axis=1)
         weight = _combination(difference)
@@ -138,8 +152,8 @@ class Neighbourhood(Neighbours):
     mean plus their variance, so that no row is compared with each of them. Parameters as above.
     """
 
-    def __init__(self, rows, counts: np.ndarray, n_neighbors: int):
-        super().__init__(rows, counts, n_neighbors)
+    def __init__(self, rows, counts: np.ndarray, n_neighbors: int, same=None):
+        super().__init__(rows, counts, n_neighbors, same)
         self.squares = rows.multiply(rows).tocsr() if sp.issparse(rows) else rows * rows
 
     def compare(self, X) -> Iterator[Comparison]:
@@ -168,8 +182,7 @@ class Neighbourhood(Neighbours):
     def _squared_distances(self, X) -> np.ndarray:
         """Return squared distances to reference rows, infinite from a row to itself."""
         squared = super()._squared_distances(X)
-        if self.rows.shape[0] > 1:
-            squared[(squared <= _ROUNDING * self.squared_norms) & self.once] = np.inf
+        self._leave_itself_out(squared, self.same)
         return squared
 
     def _average(self, neighbours: np.ndarray, rows):
@@ -256,6 +269,7 @@ def _pick_columns(union: np.ndarray, n_used: np.ndarray, index: np.ndarray, widt
     start = np.concatenate([[0], np.cumsum(n_used)])[index]
     place = np.arange(width)
     inside = place < n_used[index, None]
+    union = np.append(union, -1)  # no column is in use where rows and neighbours are all empty
     return np.where(inside, union[np.where(inside, start[:, None] + place, 0)], -1)
 
 
@@ -274,7 +288,30 @@ def _cells(X, index: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return cells.reshape(columns.shape)
 
 
-def _squared_norms(X) -> np.ndarray:
+def same_row(lengths: np.ndarray, uncentred=None) -> np.ndarray:
+    """Return how near another row must be to be the same but for rounding, squared.
+
+    Parameters
+    ----------
+    lengths : ndarray of shape (n_rows,)
+        Squared lengths of rows in scaled units.
+    uncentred : float or ndarray of shape (n_rows,), optional
+        The same without centring. Where columns are far from zero, it is this that is rounded.
+
+    Returns
+    -------
+    same : ndarray of shape (n_rows,)
+    """
+    usual = np.median(lengths)
+    same = _ROUNDING * (lengths + usual)
+    if uncentred is None:
+        return same
+    stored = np.minimum(_SINGLE_ROUNDING * uncentred, _MOST_ROUNDING * usual)
+    return np.maximum(same, stored)
+
+
+def squared_norms(X) -> np.ndarray:
+    """Return the squared length of each row, dense or CSR."""
     if sp.issparse(X):
         return np.asarray(X.multiply(X).sum(axis=1)).ravel()
     return np.einsum("nd,nd->n", X, X)

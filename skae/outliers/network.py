@@ -15,7 +15,16 @@ STEPS = 350
 _BATCH_SIZE = 256
 
 
-def fit_network(X, train: np.ndarray, n_distinct: int, seed: int) -> DenoisingAETransformer:
+def fit_network(
+    X,
+    train: np.ndarray,
+    n_distinct: int,
+    seed: int,
+    *,
+    input_scaling: str | None = "auto",
+    device: str = "auto",
+    callbacks=None,
+) -> DenoisingAETransformer:
     """Return a denoising autoencoder without a bottleneck, trained for a fixed number of steps.
 
     Parameters
@@ -26,23 +35,29 @@ def fit_network(X, train: np.ndarray, n_distinct: int, seed: int) -> DenoisingAE
     n_distinct : int
         How many of them are distinct. Few are learned in fewer steps.
     seed : int
+    input_scaling, device, callbacks
+        As in `DenoisingAETransformer`, but "auto" scaling is that of the neighbours.
     """
     most = STEPS * _BATCH_SIZE
     if len(train) > most:
         state = np.random.RandomState(derive_seed(seed, 1) % 2**32)
         train = np.sort(state.permutation(train)[:most])
     n_batches = -(-min(n_distinct, most) // _BATCH_SIZE)
+    if input_scaling == "auto":
+        input_scaling = "fourth_moment" if sp.issparse(X) else "standard"
     network = DenoisingAETransformer(
         n_components=128,
         hidden_layer_sizes=(128,),
         noise="swap_gaussian",
         noise_level=0.2,
-        input_scaling="fourth_moment" if sp.issparse(X) else "standard",
+        input_scaling=input_scaling,
         alpha=0.0,
         batch_size=_BATCH_SIZE,
         max_iter=-(-min(STEPS, 100 + 2 * n_distinct) // n_batches),
         tol=0.0,
         n_iter_no_change=STEPS,
+        device=device,
+        callbacks=callbacks,
         random_state=derive_seed(seed, 2) % 2**31,
     )
     with warnings.catch_warnings():
