@@ -54,7 +54,7 @@ class AutoencoderOutlierDetector(AnswersMixin, HintsMixin, OutlierMixin, BaseEst
         What reconstructs rows, cloned and fitted: any object with ``reconstruct`` (the four
         transformers of skae) or only ``score_samples``. It is given DataFrames as the user gives
         them. None is a `DenoisingAETransformer` without a bottleneck and with "swap_gaussian"
-        noise, trained for 350 steps, fewer below 125 rows.
+        noise, trained for 500 steps, fewer below 200 rows.
     contamination : "auto" or float, default="auto"
         Share of bad rows in the training set, in (0, 0.5]; it fixes ``offset_``. With a number,
         the detector is robust: the mean squared distance to the tenth of the training rows that is

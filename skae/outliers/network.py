@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skae._random import derive_seed
 from skae.estimators.denoising import DenoisingAETransformer
 
-STEPS = 350
+STEPS = 500
 _BATCH_SIZE = 256
 
 
