@@ -43,7 +43,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
         What reconstructs rows, cloned and fitted: any object with ``reconstruct`` (the four
         transformers of skae) or only ``score_samples`` (such as a pipeline). It gets rows as they
         are given, a DataFrame as a DataFrame. None is a `DenoisingAETransformer` without a
-        bottleneck and with "swap_gaussian" noise, trained for 350 steps, fewer below 125 rows.
+        bottleneck and with "swap_gaussian" noise, trained for 500 steps, fewer below 200 rows.
     contamination : "auto" or float, default="auto"
         Share of bad rows in the training set, in (0, 0.5]; it fixes ``offset_``, and that share of
         the rows, the farthest from the tenth that is nearest to them, is kept from the network.

@@ -13,7 +13,7 @@ from skae._random import derive_seed
 from skae.estimators.denoising import DenoisingAETransformer
 from skae.outliers.rows import Rows
 
-STEPS = 350
+STEPS = 500
 _BATCH_SIZE = 256
 
 
