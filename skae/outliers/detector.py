@@ -50,8 +50,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
         "auto" trusts all training rows and puts ``offset_`` where one in a hundred rows like them
         is below. Either share is promised for new rows drawn like the training rows; with a number,
         for the training rows as well.
-    criterion : {"auto", "combined", "neighbours_and_network", "robust_neighbours_and_network", \
-            "log_likelihood"} or Criterion, default="auto"
+    criterion : str or Criterion, default="auto"
         "neighbours_and_network" is described above. "robust_neighbours_and_network" takes the mean
         squared distance to the tenth of the training rows that is nearest (at least 20 rows, and
         ``contamination`` if that is more) in the place of the distances to the nearest row and to
