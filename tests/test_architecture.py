@@ -35,6 +35,7 @@ LAYER = {
     "_state": "ground",
     "constraints": "ground",
     "_random": "ground",
+    "_blas": "ground",
     "_scaling": "ground",
     "_duplicates": "ground",
     "exceptions": "exceptions",

@@ -14,6 +14,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import OneClassSVM
+from threadpoolctl import threadpool_info
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, VAETransformer
 from skae.outliers import NeighboursAndNetwork, RobustNeighboursAndNetwork
@@ -502,3 +503,23 @@ def test_progress_is_shown_if_wanted_and_if_it_takes_long(monkeypatch, capsys):
     assert ("Training rows: scores", 1) in shown
     assert shown[-1] == ("Rows: scores", 1)
     assert "Rows: scores" in capsys.readouterr().err
+
+
+def test_products_take_one_thread_and_the_number_is_put_back():
+    seen = []
+
+    class Watching(KernelDensity):
+        def score_samples(self, X):
+            seen.append(threads_of_blas())
+            return super().score_samples(X)
+
+    before = threads_of_blas()
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    detector = AutoencoderOutlierDetector(Watching(), criterion="log_likelihood").fit(rows)
+    detector.score_samples(rows)
+    assert seen and all(set(one) <= {1} for one in seen)
+    assert threads_of_blas() == before
+
+
+def threads_of_blas():
+    return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]

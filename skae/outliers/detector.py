@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
 
+from skae._blas import one_blas_thread
 from skae._hints import HintsMixin
 from skae._random import derive_seed, draw_seed
 from skae._tables import check_weights
@@ -237,7 +238,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
         ValueError
             The estimator scores or reconstructs training rows by what is not a number.
         """
-        with restored_on_error(self):
+        with restored_on_error(self), one_blas_thread():
             self._fit(X, sample_weight)
         return self
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from skae._blas import one_blas_thread
 from skae.outliers.folds import Judges
 from skae.outliers.rows import Columns, Rows, row_blocks
 
@@ -73,15 +74,16 @@ class Ensemble(NamedTuple):
 
     def _mean(self, rows: Rows, what: str) -> np.ndarray:
         """Return the mean of what the members that may judge a row say of it."""
-        weights = self.judges.weights(rows.values)
-        total: Any = 0.0
-        for member, weight in zip(self.members, weights.T, strict=True):
-            index = np.flatnonzero(weight)
-            if len(index):
-                said = getattr(member, what)(rows.take(index))
-                of_all = np.zeros((len(weight), *said.shape[1:]))
-                of_all[index] = said * weight[index].reshape(-1, *[1] * (said.ndim - 1))
-                total = total + of_all
+        with one_blas_thread():
+            weights = self.judges.weights(rows.values)
+            total: Any = 0.0
+            for member, weight in zip(self.members, weights.T, strict=True):
+                index = np.flatnonzero(weight)
+                if len(index):
+                    said = getattr(member, what)(rows.take(index))
+                    of_all = np.zeros((len(weight), *said.shape[1:]))
+                    of_all[index] = said * weight[index].reshape(-1, *[1] * (said.ndim - 1))
+                    total = total + of_all
         return np.asarray(total)
 
 
