@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-# Below this many floating-point operations in a step other threads are not taken. On two cores two of
-# them save a seventh of a step of some 10^8 operations and a third of one of 3 10^9; but where other
-# programs want the cores too, each product waits for a thread that has lost its turn, and a step of
-# any size takes half a second (`benchmarks/busy_machine.py`).
+# Below this many floating-point operations in a step other threads are not taken. On two cores two
+# of them save a seventh of a step of some 10^8 operations and a third of one of 3 10^9; but where
+# other programs want the cores too, each product waits for a thread that has lost its turn, and a
+# step of any size takes half a second (`benchmarks/busy_machine.py`).
 _WORTH_SHARING = 2e10
 
 # The number is the whole process's: with fits in several threads the first one lowers it, and the
