@@ -40,7 +40,7 @@ from skae._kernels import optimizer as skae_optimizer
 from skae._kernels.optimizer import RowAdamW
 from skae._kernels.rows import row_gradient
 
-N_COMPONENTS, STEPS_PER_EPOCH = 32, 200
+N_COMPONENTS = 32
 
 
 def zipf_rows(n_rows, n_features, n_stored, seed=0):
@@ -133,7 +133,7 @@ def compare(arguments):
     )
     sides = {}
     for width in arguments.widths:
-        X = zipf_rows(STEPS_PER_EPOCH * arguments.batch_size, width, arguments.stored)
+        X = zipf_rows(arguments.steps * arguments.batch_size, width, arguments.stored)
         step, method = skae_step(X, arguments)
         usual = usual_step(X, arguments) if width <= arguments.most_dense else None
         sides[width] = (step, method, usual)
@@ -233,6 +233,7 @@ def main():
     parser.add_argument("--reference", type=int, default=20_000)
     parser.add_argument("--most-dense", type=int, default=50_000)
     parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=200, help="steps in an epoch")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--stored", type=int, default=75)
     parser.add_argument("--likelihood", default="poisson")

@@ -16,6 +16,9 @@ from skae._training.moments import Moment
 from skae.exceptions import NonFiniteLossError
 from skae.schedules import Schedule
 
+# Weights that grew so many times in an epoch are finite, and of no use.
+_MOST_GROWTH = 1e3
+
 
 class EndOfTraining(Exception):
     """How a callback ends a training in which nothing went wrong.
@@ -152,13 +155,10 @@ class FiniteGuard(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights, or put the kept ones back and raise."""
         self.epoch += 1
-        loss, largest = net.history[-1, "train_loss"], self.kept.largest()
-        finite = all(math.isfinite(now) for _, now in largest) and _are_finite(
-            net.module_.buffers()
-        )
+        loss, growth = net.history[-1, "train_loss"], self.kept.growth()
+        finite = math.isfinite(growth) and _are_finite(net.module_.buffers())
         if math.isfinite(loss) and finite:
-            # Weights that grew a thousandfold in an epoch are finite, and of no use.
-            if all(now <= 1e3 * max(1.0, then) for then, now in largest):
+            if growth <= _MOST_GROWTH:
                 self._keep(net)
             return
         self.kept.go_back()
