@@ -157,6 +157,17 @@ def check_weights(sample_weight, X) -> np.ndarray:
     return weight
 
 
+def weighed_rows(X, sample_weight) -> tuple:
+    """Return the rows of positive weight, and their weights; None for None."""
+    if sample_weight is None:
+        return X, None
+    weight = check_weights(sample_weight, X)
+    if weight.all():
+        return X, weight
+    kept = np.flatnonzero(weight)
+    return X[kept], weight[kept]
+
+
 def _plain(column: pd.Series) -> np.ndarray:
     is_plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufc"
     return column.to_numpy() if is_plain else column.to_numpy(dtype=object)

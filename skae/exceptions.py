@@ -5,6 +5,10 @@ Bad parameters and bad input raise scikit-learn's own errors (``InvalidParameter
 Each also inherits the standard class that a caller would think of catching.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class SkaeError(Exception):
     """Base of every error that is particular to skae."""
@@ -15,7 +19,18 @@ class SupportError(SkaeError, ValueError):
 
 
 class NonFiniteLossError(SkaeError, FloatingPointError):
-    """Training met a loss that is not finite; the last finite weights are kept."""
+    """Training met a loss that is not finite; the last finite weights are kept.
+
+    Parameters
+    ----------
+    message : str
+    model : FittedModel, optional
+        The model with those weights, where the engine has one to hand over.
+    """
+
+    def __init__(self, message: str, model: Any = None):
+        super().__init__(message)
+        self.model = model
 
 
 class PosteriorCollapseWarning(UserWarning):

@@ -60,8 +60,8 @@ TRANSFORMERS = {"autoencoder", "sparse", "denoising", "variational"}
 TRANSFORMER_SIBLINGS = {"base", "declaration", "parameters"}
 SIBLINGS = {
     "__init__": {"base", *TRANSFORMERS},
-    "base": {"answers", "parameters"},
-    "answers": set(),
+    "base": {"specify"},
+    "specify": {"parameters"},
     "parameters": {"declaration"},
     "declaration": set(),
 }

@@ -55,8 +55,7 @@ def test_plain_code_is_the_output_of_the_encoder_and_adds_no_term():
     assert torch.equal(bottleneck.code(h), h)
     assert (terms, bottleneck.n_inputs) == ({}, 3)
     assert torch.equal(bottleneck.score(h, lambda z: z.sum(dim=1)), h.sum(dim=1))
-    with pytest.raises(NotImplementedError):  # there is no posterior
-        bottleneck.kl(h)
+    assert bottleneck.diagnostics(h) == {}  # there is no posterior
 
 
 # Sparse codes.
@@ -207,7 +206,9 @@ def test_encoder_gives_means_and_log_standard_deviations():
     bottleneck, h = variational(k=3), normal(6, 6)
     assert bottleneck.n_inputs == 6
     assert torch.equal(bottleneck.code(h), h[:, :3])
-    torch.testing.assert_close(bottleneck.kl(h), StandardNormal().kl(h[:, :3], h[:, 3:]))
+    torch.testing.assert_close(
+        bottleneck.diagnostics(h)["kl"], StandardNormal().kl(h[:, :3], h[:, 3:])
+    )
 
 
 def test_every_posterior_starts_as_wide_as_the_prior():
@@ -254,7 +255,7 @@ def test_gradient_passes_through_the_draw():
 def test_kl_term_is_the_mean_over_rows_of_the_sum_over_latents_weighted_by_beta():
     bottleneck, h = variational(beta=2.5), normal(8, 6)
     term = step(bottleneck, h)[1]["kl"]
-    torch.testing.assert_close(term.value, bottleneck.kl(h).sum(dim=1).mean())
+    torch.testing.assert_close(term.value, bottleneck.diagnostics(h)["kl"].sum(dim=1).mean())
     assert (term.weight, term.final_weight) == (2.5, 2.5)
 
 

@@ -10,14 +10,14 @@ from skorch.history import History
 from torch import nn
 
 from skae._scaling import ColumnSummary, Scaling
+from skae._training.auto import choose_batch_size, choose_device, choose_n_epochs
 from skae._training.batches import Batch
-from skae._training.bottlenecks import Bottleneck, Term
+from skae._training.bottlenecks import Bottleneck, PlainCode, Term
 from skae._training.callbacks import Course, EndOfTraining, FiniteGuard, FitProgress, SoftThreshold
 from skae._training.module import AutoencoderModule, Observation, Output
 from skae._training.objective import Objective
 from skae._training.optimizers import OPTIMIZERS, make_optimizer
 from skae._training.threads import threads_for
-from skae._training.trainer import choose_batch_size, choose_device, choose_n_epochs
 from skae.exceptions import NonFiniteLossError, SkaeError
 from skae.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
 from skae.networks import MLP, CustomNetwork, Layout, decoder_gains
@@ -42,11 +42,16 @@ COLUMNS = ColumnSummary(
 # The module.
 
 
+def made_of(kind):
+    """A specification of a bottleneck of this class."""
+    return SimpleNamespace(build=lambda layout, seed: kind(layout.n_components))
+
+
 def make_module(likelihood=None, network=None, hidden=(4,), seed=0, **kwargs):
     return AutoencoderModule(
         network or MLP(),
         likelihood or Gaussian(),
-        Bottleneck,
+        PlainCode(),
         Layout(N_FEATURES, N_COMPONENTS, hidden, "relu"),
         COLUMNS,
         seed=seed,
@@ -194,18 +199,18 @@ def test_bottleneck_gets_the_gains_of_the_decoder_and_the_weights_of_the_rows():
             self.given = row_weight, gains()
             return h, {"nothing": Term(h.sum(), 0.0, 0.0)}
 
-        def kl(self, h):
-            return 2 * h
+        def diagnostics(self, h):
+            return {"double": 2 * h}
 
     layout = Layout(N_FEATURES, N_COMPONENTS, (4,), "relu")
-    module = AutoencoderModule(MLP(), Gaussian(), Asks, layout, COLUMNS)
+    module = AutoencoderModule(MLP(), Gaussian(), made_of(Asks), layout, COLUMNS)
     x, weight = normal(3, N_FEATURES).float(), torch.tensor([0.5, 1.0, 1.5])
     output = module(Batch(x, weight), generator())
     assert set(output.terms) == {"nothing"}
     assert module.bottleneck.given[0] is weight
     expected = decoder_gains(module.decoder, N_COMPONENTS)
     assert torch.equal(module.bottleneck.given[1], expected)
-    assert torch.equal(module.kl(x), 2 * module.encoder(x))
+    assert torch.equal(module.diagnostics(x)["double"], 2 * module.encoder(x))
 
 
 def test_encoder_has_as_many_outputs_as_the_bottleneck_takes():
@@ -213,7 +218,7 @@ def test_encoder_has_as_many_outputs_as_the_bottleneck_takes():
         n_inputs = 7
 
     module = AutoencoderModule(
-        MLP(), Gaussian(), Wide, Layout(N_FEATURES, N_COMPONENTS, (), "relu"), COLUMNS
+        MLP(), Gaussian(), made_of(Wide), Layout(N_FEATURES, N_COMPONENTS, (), "relu"), COLUMNS
     )
     assert module.encoder(torch.zeros(1, N_FEATURES)).shape == (1, 7)
 
@@ -225,7 +230,7 @@ def test_bottleneck_sets_the_start_of_the_encoder():
                 nn.init.zeros_(parameter)
 
     layout = Layout(N_FEATURES, N_COMPONENTS, (), "relu")
-    module = AutoencoderModule(MLP(), Gaussian(), Zero, layout, COLUMNS)
+    module = AutoencoderModule(MLP(), Gaussian(), made_of(Zero), layout, COLUMNS)
     assert not module.code(torch.ones(1, N_FEATURES)).any()
 
 

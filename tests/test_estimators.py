@@ -861,7 +861,7 @@ def test_every_estimator_can_denoise(Estimator):
 def test_every_estimator_samples_from_the_density_that_is_asked_for(Estimator):
     two = np.concatenate([X, X + 40.0])
     fitted = Estimator(**{**QUICK, "max_iter": 20}, sampler="kernel").fit(two)
-    codes, drawn = fitted.transform(two), fitted._draw_codes(200, seed=0)
+    codes, drawn = fitted.transform(two), fitted._model._draw_codes(200, seed=0)
     # Shaken training codes: each lies near one of them, in the units of their spread.
     gaps = (drawn[:, None] - codes[None]) / codes.std(axis=0).clip(1e-6)
     assert np.square(gaps).sum(axis=2).min(axis=1).max() < 1.0

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skae._random import torch_generator
-from skae.networks import linear_layers
+from skae.networks import Layout, linear_layers
 from skae.priors import Prior
 from skae.schedules import Schedule
 from skae.sparsity import Sparsity
@@ -53,7 +54,7 @@ class Bottleneck(nn.Module):
     #: has that check, and must be trained as it is.
     even_errors: bool = True
 
-    def __init__(self, n_components: int, seed: int = 0):
+    def __init__(self, n_components: int):
         super().__init__()
         self.n_components = n_components
 
@@ -79,9 +80,9 @@ class Bottleneck(nn.Module):
         """Return the code that ``transform`` returns."""
         return h
 
-    def kl(self, h: Tensor) -> Tensor:
-        """Return the KL of each latent of each row, where codes have a posterior."""
-        raise NotImplementedError
+    def diagnostics(self, h: Tensor) -> dict[str, Tensor]:
+        """Return what there is to tell of each row, by name, each of shape (n_rows, ...)."""
+        return {}
 
     def score(self, h: Tensor, log_likelihood: LogLikelihood) -> Tensor:
         """Return log p(x | code of x)."""
@@ -120,7 +121,6 @@ class SparseBottleneck(Bottleneck):
         sparsity: Sparsity,
         n_active: float,
         weight: float | None,
-        seed: int = 0,
     ):
         super().__init__(n_components)
         self.sparsity, self.n_active = sparsity, n_active
@@ -279,9 +279,9 @@ class VariationalBottleneck(Bottleneck):
         """Return the posterior mean."""
         return h[:, : self.n_components]
 
-    def kl(self, h: Tensor) -> Tensor:
-        """Return the KL of each latent of each row, (n_rows, n_components), in nats."""
-        return self.prior.kl(*self.posterior(h))
+    def diagnostics(self, h):
+        """Return the KL of each latent, (n_rows, n_components), in nats."""
+        return {"kl": self.prior.kl(*self.posterior(h))}
 
     def score(self, h, log_likelihood):
         """Return the lower bound of log p(x), at points that are the same for every row."""
@@ -341,3 +341,75 @@ def _turned_basis(n_components: int, generator: torch.Generator) -> Tensor:
     square = torch.empty(n_components, n_components, dtype=torch.float64)
     q, r = torch.linalg.qr(square.normal_(generator=generator))
     return (q * r.diagonal().sign()).T
+
+
+# What makes them: plain data, so that a specification can be written out.
+
+
+class BottleneckSpec(Protocol):
+    """Which bottleneck a model has."""
+
+    @property
+    def settles_at(self) -> float:
+        """Share of a training before which its objective says nothing of convergence."""
+
+    def build(self, layout: Layout, seed: int) -> Bottleneck:
+        """Return the bottleneck."""
+
+
+@dataclass(frozen=True)
+class PlainCode:
+    """The code is the encoder's output."""
+
+    settles_at: float = 0.0
+
+    def build(self, layout: Layout, seed: int) -> Bottleneck:
+        """Return the bottleneck."""
+        return Bottleneck(layout.n_components)
+
+
+@dataclass(frozen=True)
+class SparseCode:
+    """Codes with exact zeros; the fields are the arguments of `SparseBottleneck`."""
+
+    sparsity: Sparsity
+    n_active: float
+    weight: float | None
+
+    @property
+    def settles_at(self) -> float:
+        """While the weight of the penalty is being found, the reconstruction gets worse."""
+        return 0.5 if self.weight is None and self.sparsity.penalised else 0.0
+
+    def build(self, layout: Layout, seed: int) -> Bottleneck:
+        """Return the bottleneck."""
+        return SparseBottleneck(layout.n_components, self.sparsity, self.n_active, self.weight)
+
+
+@dataclass(frozen=True)
+class GaussianCode:
+    """A posterior over codes; the fields are the arguments of `VariationalBottleneck`."""
+
+    prior: Prior
+    beta: float
+    warmup: Schedule
+    free_bits: float
+    n_importance_samples: int
+
+    @property
+    def settles_at(self) -> float:
+        """While the KL term comes in, the objective gets worse."""
+        return getattr(self.warmup, "share", 0.0)
+
+    def build(self, layout: Layout, seed: int) -> Bottleneck:
+        """Return the bottleneck."""
+        return VariationalBottleneck(
+            layout.n_components,
+            self.prior,
+            self.beta,
+            self.warmup,
+            self.free_bits,
+            self.n_importance_samples,
+            seed,
+            choose_n_points(layout.n_features),
+        )

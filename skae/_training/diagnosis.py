@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -10,6 +11,7 @@ import scipy.sparse as sp
 from skae._kernels.csr import Csr
 from skae._scaling import Scaling
 from skae._training.batches import to_csr, to_tensor
+from skae._training.fitted import FittedModel
 
 _CELLS_PER_BLOCK, _ROWS_PER_BLOCK = 2**20, 4096
 # Scaled columns are about one; the square of this alone throws a network off.
@@ -19,37 +21,28 @@ _HIGH_RATE = 2e-2
 
 
 def advice(
+    model: FittedModel,
     X,
     index: np.ndarray,
-    scaling: Scaling | None,
-    units,
-    *,
-    names,
-    rate: float,
-    input_scaling,
+    names: Sequence[str] | None,
     resumed: bool,
 ) -> str:
     """Return the likely cause of a loss that is not finite, and the remedy that fits.
 
     Parameters
     ----------
+    model : FittedModel
+        With the last finite weights.
     X : ndarray or CSR of shape (n_samples, n_features)
     index : ndarray of int
         Rows that were trained on.
-    scaling : Scaling or None
-        Between the units of X and those of the network.
-    units : Units
-        What the encoder alone does with the rows.
     names : sequence of str or None
         Names of the columns.
-    rate : float
-        The learning rate.
-    input_scaling : str or None
-        What the user asked for.
     resumed : bool
         Whether the scaling was fixed by the rows of an earlier call.
     """
-    column, value, seen = _largest(X, index, scaling, units)
+    units, rate = model.net.module_.encoder_units, model.net.lr
+    column, value, seen = _largest(X, index, model.scaling, units)
     too_fast = (
         "The likely cause is a learning rate that is too high: learning_rate_init is "
         f"{rate!r}, try a tenth of it."
@@ -63,7 +56,7 @@ def advice(
             "The rows of the first call fixed the scaling of the columns, and are not like these. "
             "Begin with rows that are like all, or clip the column."
         )
-    elif input_scaling is None:
+    elif model.spec.input_scaling is None:
         said += "Columns are not scaled: set input_scaling='auto'."
     else:
         said += "Clip the column, or take its logarithm."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from skae._kernels.rows import ColumnSquares
 from skae._random import derive_seed
 from skae._scaling import ColumnSummary, Scaling
 from skae._training.batches import Batch
-from skae._training.bottlenecks import Bottleneck, Terms
+from skae._training.bottlenecks import BottleneckSpec, Terms
 from skae.likelihoods import Likelihood
 from skae.networks import Layout, Network, decoder_gains, linear_layers
 from skae.noise import Entries, Noise
@@ -82,8 +81,7 @@ class AutoencoderModule(nn.Module):
     network : Network
         Builds the encoder and the decoder.
     likelihood : Likelihood
-    make_bottleneck : callable
-        Takes ``n_components`` and ``seed`` and returns the bottleneck.
+    bottleneck : BottleneckSpec
     layout : Layout
         What the user chose about the network.
     columns : ColumnSummary
@@ -113,7 +111,7 @@ class AutoencoderModule(nn.Module):
         self,
         network: Network,
         likelihood: Likelihood,
-        make_bottleneck: Callable[..., Bottleneck],
+        bottleneck: BottleneckSpec,
         layout: Layout,
         columns: ColumnSummary,
         encoder_scaling: Scaling | None = None,
@@ -127,9 +125,7 @@ class AutoencoderModule(nn.Module):
     ):
         super().__init__()
         self.noise, self.noise_level = noise, noise_level
-        self.bottleneck = make_bottleneck(
-            n_components=layout.n_components, seed=derive_seed(seed, 1)
-        )
+        self.bottleneck = bottleneck.build(layout, derive_seed(seed, 1))
         self.observation = Observation(likelihood, columns.mean, columns.variance)
         self.encoder, self.decoder = network.build(
             layout,
@@ -198,9 +194,9 @@ class AutoencoderModule(nn.Module):
         """Return the log-likelihood of each row, in nats."""
         return self.bottleneck.score(self._encode(x), partial(self._log_likelihood, x))
 
-    def kl(self, x: Tensor | Csr) -> Tensor:
-        """Return the KL of each latent of each row; only for a variational bottleneck."""
-        return self.bottleneck.kl(self._encode(x))
+    def diagnostics(self, x: Tensor | Csr) -> dict[str, Tensor]:
+        """Return what the bottleneck has to tell of each row, by name."""
+        return self.bottleneck.diagnostics(self._encode(x))
 
     def _log_likelihood(self, x: Tensor | Csr, code: Tensor) -> Tensor:
         if isinstance(x, Csr):

@@ -1,53 +1,53 @@
-"""The life of an estimator: validate, build, train, record.
+"""The life of an estimator: validate, hand a specification to the engine, record, answer.
 
 `BaseAutoencoder` owns the order of events and no hyper-parameter. A final class stores its
-parameters and says what is its own: the bottleneck, the noise, where new codes come from. What a
-fitted estimator answers stands in ``answers.py``.
+parameters and says what is its own: the bottleneck, and what it records of a fit.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skae._duplicates import merge_duplicates, representatives
 from skae._hints import HintsMixin
 from skae._random import draw_seed
-from skae._training.bottlenecks import Bottleneck
-from skae._training.callbacks import SoftThreshold
-from skae._training.diagnosis import advice
-from skae._training.model import build_model
-from skae._training.surroundings import usual_torch
-from skae._training.trainer import Stopping, choose_n_epochs, train, unchanged_on_error
-from skae._validation import resolve, restored_on_error
-from skae.estimators.answers import AnswersMixin
-from skae.estimators.parameters import default_of
+from skae._tables import to_sparse_interface, validate_table, weighed_rows
+from skae._training.bottlenecks import BottleneckSpec
+from skae._training.fit import fit_model
+from skae._training.fitted import FittedModel
+from skae._validation import restored_on_error, within_support
+from skae.estimators.specify import choose_likelihood_for, model_spec, training_spec
 from skae.exceptions import NonFiniteLossError
-from skae.networks import NETWORKS, Layout, Network
-from skae.noise import NOISES
-from skae.schedules import SCHEDULES
+from skae.likelihoods.choice import brought_inside
 
 
-class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
+class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HintsMixin, BaseEstimator):
     """Base of the four transformers."""
 
-    # What a final class says of its own --------------------------------------------------------
+    #: What ``sampler="auto"`` stands for; None where the estimator has a prior to draw from.
+    _auto_sampler: str | None = "gaussian_mixture"
 
-    def _make_bottleneck(self) -> Callable[..., Bottleneck]:
-        """Return what makes the bottleneck, given ``n_components`` and ``seed``."""
+    # What a final class says of its own.
+
+    def _bottleneck(self) -> BottleneckSpec:
+        """Return what lies between encoder and decoder."""
         raise NotImplementedError
 
-    def _watched_from(self) -> float:
-        """Return the share of the training before which convergence is not looked at."""
-        return 0.0
+    def _record_own(self) -> None:
+        """Set the fitted attributes that this class has beside the shared ones."""
 
-    # Training -----------------------------------------------------------------------------------
+    # Training.
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
@@ -102,168 +102,192 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
         return self._fit(X, sample_weight, resume=hasattr(self, "net_"), one_epoch=True)
 
     def _fit(self, X, sample_weight, resume: bool, one_epoch: bool):
-        kept = [self, self._model] if hasattr(self, "_model") else [self]
         # The last finite weights are worth keeping.
-        with restored_on_error(*kept, but=(NonFiniteLossError,)):
+        with restored_on_error(self, but=(NonFiniteLossError,)):
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
-            index, weight = merge_duplicates(X, weight)
-            with usual_torch(training=True):
-                if resume:
-                    self._check_same_layout()
-                else:
-                    self._build(X, index, weight)
-                with unchanged_on_error(self.net_):
-                    self._train(X, index, weight, one_epoch, resume)
-        return self
-
-    def _check_same_layout(self) -> None:
-        """Raise ``ValueError`` where a parameter that shapes the network is not that of the fit."""
-        fitted, wanted = self.net_.module__layout, self._layout()
-        if fitted != wanted:
-            raise ValueError(
-                f"Training would go on from a network of {fitted}. Got parameters for {wanted} "
-                "instead. Clone the estimator, or set warm_start=False, to start anew."
-            )
-
-    def _build(self, X, index, weight) -> None:
-        """Make a model with its first weights."""
-        self._seed = draw_seed(self.random_state)
-        self.n_components_ = self.n_components
-        self._model = build_model(
-            X,
-            index,
-            weight,
-            likelihood=self.likelihood_,
-            input_scaling=self.input_scaling,
-            sparse_method=self.sparse_method,
-            network=self._network(),
-            make_bottleneck=self._make_bottleneck(),
-            layout=self._layout(),
-            **self._noise(),
-            device=self.device,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate_init,
-            weight_decay=self._alpha() * (1.0 - self.l1_ratio),
-            callbacks=list(self.callbacks or ()),
-            verbose=int(self.verbose),
-            seed=self._seed,
-        )
-        self.net_ = self._model.net
-        self.sparse_method_ = self._model.plan.method if self.module_.takes_csr else "dense"
-
-    def _alpha(self) -> float:
-        return self.likelihood_.decay if self.alpha == "auto" else self.alpha
-
-    def _noise(self) -> dict:
-        """Return the noise of the training step and its level, as arguments of the module."""
-        if self.noise is None:
-            return {}
-        noise = resolve(self.noise, NOISES)
-        noise.check_level(self.noise_level)
-        return {"noise": noise, "noise_level": self.noise_level}
-
-    def _network(self) -> Network:
-        """Return the network; layer sizes beside one that does not look at them are an error."""
-        network = resolve("mlp" if self.network is None else self.network, NETWORKS)
-        layout = self._layout()
-        for name in ("hidden_layer_sizes", "activation"):
-            default = default_of(name)
-            if not network.takes_layer_sizes and getattr(layout, name) != default:
-                raise ValueError(
-                    f"{name} shapes the default network; {type(network).__name__} does not look at "
-                    f"it. Got {name}={getattr(self, name)!r} beside it. Leave "
-                    f"{name} at {default!r}, or network at None."
-                )
-        return network
-
-    def _layout(self) -> Layout:
-        sizes = self.hidden_layer_sizes
-        sizes = (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
-        if not all(isinstance(size, Integral) and int(size) >= 1 for size in sizes):
-            raise ValueError(
-                f"hidden_layer_sizes must hold whole numbers of at least 1. Got {sizes!r} instead."
-            )
-        return Layout(self.n_features_in_, self.n_components, sizes, self.activation)
-
-    def _train(self, X, index, weight, one_epoch: bool, resumed: bool) -> None:
-        """Run the training, and record how it went."""
-        stopping = self._stopping(len(index), one_epoch)
-        amount = self._alpha() * self.l1_ratio
-        try:
-            ended = train(
-                self.net_,
-                X,
-                index,
-                weight,
-                self._model.scaling,
-                self._model.plan,
-                batch_size=self.batch_size,
-                schedule=resolve("constant" if one_epoch else self.learning_rate, SCHEDULES),
-                stopping=stopping,
-                extra_callbacks=(SoftThreshold(amount),) if amount else (),
-                description=f"{type(self).__name__} ({self.sparse_method_} batches)",
-            )
-        except NonFiniteLossError as error:
-            self._look_back(X, index, weight)
-            likely = advice(
-                X,
-                index,
-                self._model.scaling,
-                self.module_.encoder_units,
-                names=getattr(self, "feature_names_in_", None),
-                rate=self.net_.lr,
-                input_scaling=self.input_scaling,
-                resumed=resumed,
-            )
-            raise NonFiniteLossError(f"{error} {likely}") from None
-        self._look_back(X, index, weight)
-        if not (ended or one_epoch or self.max_iter == "auto"):
+            previous = self._model if resume else None
+            seed = previous.net.seed if previous else draw_seed(self.random_state)
+            training = training_spec(self, seed)
+            if one_epoch:
+                training = training.single_pass()
+            names = getattr(self, "feature_names_in_", None)
+            try:
+                model = fit_model(X, weight, model_spec(self), training, previous, names)
+            except NonFiniteLossError as error:
+                self._record(error.model)
+                error.model = None  # an error may be sent to another process
+                raise
+            self._record(model)
+        if not (model.converged or one_epoch or self.max_iter == "auto"):
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the objective is still "
                 "improving. Raise max_iter, or leave it at 'auto'.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
+        return self
 
-    def _stopping(self, n_rows: int, one_epoch: bool) -> Stopping:
-        hold_out = self.early_stopping and not one_epoch
-        if hold_out and n_rows < 2:
-            raise ValueError(
-                f"early_stopping=True holds rows out and needs 2 distinct ones. Got {n_rows} "
-                "instead. Set early_stopping=False."
-            )
-        csr = self.module_.takes_csr
-        n_epochs = choose_n_epochs(self.max_iter, n_rows, self.batch_size, csr)
-        return Stopping(
-            1 if one_epoch else n_epochs,
-            self.tol,
-            self.n_iter_no_change,
-            self._watched_from(),
-            self.validation_fraction if hold_out else None,
-        )
-
-    def _look_back(self, X, index, weight) -> None:
+    def _record(self, model: FittedModel) -> None:
         """Set the fitted attributes that tell how the training went, and what came of it."""
-        history = self.net_.history
-        names = [name for row in history for name in row if name.startswith(("train_", "valid_"))]
-        self.history_ = {
-            name.removeprefix("train_"): [row.get(name, np.nan) for row in history]
-            for name in dict.fromkeys(names)
-            if not name.endswith(("batch_count", "loss_best"))
-        }
-        self.n_iter_ = len(history)
+        self._model, self.net_ = model, model.net
+        self.n_components_, self.sparse_method_ = model.spec.n_components, model.sparse_method
+        self.history_ = model.history()
+        self.n_iter_ = len(model.net.history)
         self.loss_curve_ = self.history_.get("objective", [])
         held_out = self.history_.get("valid_objective", [])
         self.validation_scores_ = [-value for value in held_out if not np.isnan(value)]
-        rows = X[representatives(index, weight)]
-        self._model.remember(rows)
-        self._after_fit(rows)
+        self._record_own()
 
     def _validate_training_rows(self, X, sample_weight, reset: bool):
-        X, weight = self._weighed_rows(self._validate_format(X, reset), sample_weight)
+        X, weight = weighed_rows(validate_table(self, X, reset), sample_weight)
         if reset:
-            self._choose_likelihood(X)
-        return self._training_rows_inside_support(X), weight
+            self._fitted_on = X[:0]  # of the container that `sample` returns
+            self.likelihood_, self._chose_likelihood = choose_likelihood_for(self, X)
+        advice = ""
+        if self._chose_likelihood:
+            advice = "(likelihood='auto' took the present one by the rows of the first call.)"
+        names = getattr(self, "feature_names_in_", None)
+        return within_support(X, self.likelihood_, names, advice), weight
+
+    # Answers.
+
+    def transform(self, X):
+        """Return the code of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_components)
+            The same for a row whichever rows stand beside it.
+        """
+        rows, *_ = self._validate_rows(X)
+        return self._model.codes(rows)
+
+    def inverse_transform(self, X, sparse_output=False):
+        """Return the mean of the reconstruction of each code, in the units of the training rows.
+
+        For counts, rows have the mean total of the training rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+            Codes.
+        sparse_output : bool, default=False
+            Whether to return CSR (of the kind that scikit-learn's setting ``sparse_interface``
+            names), in which a row holds the entries that are most likely not to be
+            zero, as many as are expected not to be (for a Gaussian likelihood, which knows no
+            zeros: the largest, as many as training rows have), and the mean of each.
+
+        Returns
+        -------
+        rows : ndarray or CSR of shape (n_samples, n_features)
+            Reconstructed rows.
+        """
+        check_is_fitted(self)
+        codes = check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32])
+        if codes.shape[1] != self.n_components_:
+            raise ValueError(
+                f"X has {codes.shape[1]} features, but inverse_transform of {type(self).__name__} "
+                f"is expecting {self.n_components_} features (n_components) as input."
+            )
+        return to_sparse_interface(self._model.decode(codes, sparse=sparse_output), codes)
+
+    def reconstruct(self, X, sparse_output=False):
+        """Return the reconstruction of each row: ``inverse_transform(transform(X))``.
+
+        For counts, the reconstruction of a row has the total of the row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            Rows.
+        sparse_output : bool, default=False
+            Whether to return CSR, as `inverse_transform` does.
+
+        Returns
+        -------
+        rows : ndarray or CSR of shape (n_samples, n_features)
+            Reconstructed rows, in the units of X.
+        """
+        rows, *_ = self._validate_rows(X)
+        means = self._model.decode(self._model.codes(rows), rows, sparse_output)
+        return to_sparse_interface(means, rows)
+
+    def sample(self, n_samples=1, random_state=None):
+        """Draw new rows.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows, at least 1.
+        random_state : int, RandomState or None, default=None
+            Source of the draws; None takes fresh entropy.
+
+        Returns
+        -------
+        rows : ndarray or CSR of shape (n_samples, n_features)
+            Rows in the support of the likelihood; CSR if the estimator was fitted on sparse rows.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be an int of at least 1. Got {n_samples!r} instead.")
+        rows = self._model.sample(int(n_samples), draw_seed(random_state))
+        return to_sparse_interface(rows, self._fitted_on)
+
+    def score_samples(self, X):
+        """Return the log-likelihood of each row, in nats, with every normalising constant.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Higher is better. In the units of X, whatever the scaling; for counts, given the total
+            of the row. What the class says of its score decides whether models of different size
+            can be compared by it; a density (Gaussian) and a probability (Bernoulli) never can.
+
+            Scores are finite however far out a row is. With ``likelihood="auto"`` each value
+            outside the support that was chosen costs 1,000 nats and the logarithm of one plus its
+            distance, and stands for the nearest value inside otherwise.
+        """
+        rows, cost, _ = self._validate_rows(X)
+        return self._model.scores(rows) - cost
+
+    def score(self, X, y=None, sample_weight=None):
+        """Return the mean of `score_samples`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored; there for grid searches.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, not negative. A row of weight 0 is not looked at.
+
+        Returns
+        -------
+        score : float
+            Weighted mean of the log-likelihoods of the rows, in nats.
+        """
+        rows, cost, weight = self._validate_rows(X, sample_weight)
+        return float(np.average(self._model.scores(rows) - cost, weights=weight))
+
+    def _validate_rows(self, X, sample_weight=None) -> tuple:
+        """Return rows in the support of the likelihood, what each score loses by that, weights."""
+        check_is_fitted(self)
+        X, weight = weighed_rows(validate_table(self, X, reset=False), sample_weight)
+        if self._chose_likelihood:
+            return *brought_inside(X, self.likelihood_), weight
+        names = getattr(self, "feature_names_in_", None)
+        return within_support(X, self.likelihood_, names, self.likelihood_.remedy), 0.0, weight
 
     @property
     def module_(self):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
-from skae._random import torch_generator
-from skae._training.bottlenecks import VariationalBottleneck, choose_n_points
-from skae._training.surroundings import usual_torch
+from skae._training.bottlenecks import GaussianCode
 from skae._validation import resolve
 from skae.constraints import Interval
 from skae.estimators.base import BaseAutoencoder
@@ -124,36 +121,18 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
 
     _auto_sampler = None  # the prior
 
-    def _make_bottleneck(self):
-        return partial(
-            VariationalBottleneck,
+    def _bottleneck(self):
+        warmup = self.kl_warmup
+        return GaussianCode(
             prior=resolve(self.prior, PRIORS),
             beta=self.beta,
-            warmup=self._warmup(),
+            warmup=resolve(LinearWarmup(warmup) if isinstance(warmup, Real) else warmup, SCHEDULES),
             free_bits=self.free_bits,
             n_importance_samples=self.n_importance_samples,
-            most_points=choose_n_points(self.n_features_in_),
         )
 
-    def _warmup(self) -> Schedule:
-        given = self.kl_warmup
-        return resolve(LinearWarmup(given) if isinstance(given, Real) else given, SCHEDULES)
-
-    def _watched_from(self):
-        return getattr(self._warmup(), "share", 0.0)
-
-    @usual_torch()
-    def _draw_codes(self, n_samples, seed):
-        if self._sampler is not None:
-            return super()._draw_codes(n_samples, seed)
-        bottleneck = self.module_.bottleneck
-        generator = torch_generator(seed, 1)
-        shape = (n_samples, self.n_components_)
-        return bottleneck.prior.sample(shape, bottleneck.points.cpu(), generator).numpy()
-
-    def _after_fit(self, X):
-        super()._after_fit(X)
-        self.kl_ = self._model.kl(X).mean(axis=0)
+    def _record_own(self):
+        self.kl_ = self._model.diagnostics["kl"]
         if self.beta > 0 and (self.kl_ < _COLLAPSED).all():
             warnings.warn(
                 f"The posterior collapsed: every latent has a KL below {_COLLAPSED} nats (the "
@@ -162,5 +141,5 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
                 "give each latent free_bits=0.1, or train longer. If X is pure noise, this is "
                 "the right answer.",
                 PosteriorCollapseWarning,
-                stacklevel=6,
+                stacklevel=5,
             )

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from sklearn.base import clone
 from torch import Tensor
 
 from skae._random import derive_seed, torch_generator
-from skae._scaling import Scaling, fit_scaling, summarise_columns
-from skae._training.batches import to_csr, to_tensor
+from skae._scaling import Scaling
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
-from skae._training.plan import Plan, choose_plan
+from skae._training.plan import Plan
+from skae._training.specification import ModelSpec
 from skae._training.surroundings import usual_torch
-from skae._training.trainer import choose_device, make_net
 from skae.likelihoods import Likelihood
 from skae.likelihoods.choice import brought_inside
+from skae.samplers import Sampler
 
-_ROWS_FOR_LENGTH = 10_000
-_LARGEST_TOTAL = 10.0  # medians
 # Rows are looked at no farther out than this, in the units of the network: the square of a scaled
 # number, or the total of a row, is then still finite in single precision.
 _FARTHEST_SCALED, _FARTHEST = 1e18, 1e30
 _LARGEST = 1e300  # total of a row, of which there are no means that are not finite
 _LOWEST_SCORE = float(np.finfo(np.float32).min)
-_TOTALS = 1  # purpose of a random stream of `Model.sample`
+_TOTALS, _CODES = 1, 1  # purposes of the random streams of new rows
 
 
 class _Computable(Likelihood):
@@ -43,11 +43,14 @@ class _Computable(Likelihood):
         return np.clip(values, -_FARTHEST, _FARTHEST)
 
 
-class Model:
-    """What a fitted estimator answers with.
+class FittedModel:
+    """A model that was trained, or is about to be: what an estimator answers with.
 
     Parameters
     ----------
+    spec : ModelSpec
+        What it is.
+    n_features : int
     net : AutoencoderNet
     scaling : Scaling or None
         Between the units of X and those of the network, for rows as for reconstructions.
@@ -57,22 +60,63 @@ class Model:
         How sparse rows are trained on.
     """
 
-    def __init__(self, net: AutoencoderNet, scaling: Scaling | None, sparse: bool, plan: Plan):
-        self.net, self.scaling, self.sparse, self.plan = net, scaling, sparse, plan
+    def __init__(
+        self,
+        spec: ModelSpec,
+        n_features: int,
+        net: AutoencoderNet,
+        scaling: Scaling | None,
+        sparse: bool,
+        plan: Plan,
+    ):
+        self.spec, self.n_features, self.net = spec, n_features, net
+        self.scaling, self.sparse, self.plan = scaling, sparse, plan
+        self.converged = False  # whether the last training came to an end of its own
         self.totals, self.n_stored = np.ones(1), 0.0
         self.training_codes: Any = None  # ndarray, once there are some
+        self.diagnostics: dict[str, np.ndarray] = {}
+        self.sampler: Sampler | None = None  # fitted, once rows were drawn
 
     @property
     def likelihood(self) -> Likelihood:
-        """The likelihood of the fit."""
-        return self.net.module_.observation.likelihood
+        """The likelihood of the fit, with what the network trained for it left out."""
+        return self.spec.likelihood
 
-    def remember(self, X) -> None:
+    @property
+    def sparse_method(self) -> str:
+        """How rows are trained on; "dense" for dense ones, too."""
+        return self.plan.method if self.net.module_.takes_csr else "dense"
+
+    def to_go_on(self, spec: ModelSpec) -> FittedModel:
+        """Return a model on the same net, to be trained further.
+
+        Raises ``ValueError`` where a parameter that shapes the network has changed.
+        """
+        fitted, wanted = (one.layout(self.n_features) for one in (self.spec, spec))
+        if fitted != wanted:
+            raise ValueError(
+                f"Training would go on from a network of {fitted}. Got parameters for {wanted} "
+                "instead. Clone the estimator, or set warm_start=False, to start anew."
+            )
+        spec = replace(self.spec, sampler=spec.sampler)
+        return FittedModel(spec, self.n_features, self.net, self.scaling, self.sparse, self.plan)
+
+    def summarise_training(self, X) -> None:
         """Keep of training rows what new rows and sparse reconstructions are to resemble."""
-        self.training_codes = self.codes(X)
+        self.training_codes, self.diagnostics = self.codes(X), self._diagnostics(X)
         if self.likelihood.given_total:
-            self.totals = _totals(X)
+            self.totals = totals_of(X)
         self.n_stored = (X != 0).sum() / X.shape[0]
+
+    def history(self) -> dict[str, list[float]]:
+        """Return each named term of each epoch; those of held-out rows start with "valid_"."""
+        rows = self.net.history
+        names = [name for row in rows for name in row if name.startswith(("train_", "valid_"))]
+        return {
+            name.removeprefix("train_"): [row.get(name, np.nan) for row in rows]
+            for name in dict.fromkeys(names)
+            if not name.endswith(("batch_count", "loss_best"))
+        }
 
     @usual_torch()
     def codes(self, X) -> np.ndarray:
@@ -92,10 +136,14 @@ class Model:
         scores = self._map(self.net.module_.score, X, self.scaling).astype(np.float64)
         return np.maximum(scores, _LOWEST_SCORE) + log_determinant - cost
 
-    @usual_torch()
-    def kl(self, X) -> np.ndarray:
-        """Return the KL of each latent of each row, in nats."""
-        return self._map(self.net.module_.kl, X, self.scaling)
+    def _diagnostics(self, X) -> dict[str, np.ndarray]:
+        """Return the mean over rows of what the bottleneck has to tell, by name."""
+        module = self.net.module_
+        names = module.bottleneck.diagnostics(torch.zeros(1, module.bottleneck.n_inputs))
+        return {
+            name: self._map(lambda x, of=name: module.diagnostics(x)[of], X, self.scaling).mean(0)
+            for name in names
+        }
 
     @usual_torch()
     def decode(self, codes, rows=None, sparse: bool = False):
@@ -125,9 +173,10 @@ class Model:
         return _stack((block.astype(codes.dtype, copy=False) for block in blocks), sparse)
 
     @usual_torch()
-    def sample(self, codes: np.ndarray, seed: int):
-        """Return a drawn row for each code, of the type and format of the training rows."""
+    def sample(self, n_samples: int, seed: int):
+        """Return new rows, of the type and format of the training rows."""
         module, likelihood = self.net.module_, self.likelihood
+        codes = self._draw_codes(n_samples, seed)
         device = next(module.parameters()).device
         generator = torch_generator(seed, device=device)
         totals = None
@@ -140,11 +189,23 @@ class Model:
         kind = likelihood.sample_dtype or np.float64
         return _stack((self._undo(block).astype(kind) for block in blocks), self.sparse)
 
+    def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
+        """Return new codes: from a density on the training codes, or the prior."""
+        if self.spec.sampler is None:
+            prior, like = self.net.module_.bottleneck.prior, torch.empty(0)
+            shape = (n_samples, self.spec.n_components)
+            return prior.sample(shape, like, torch_generator(seed, _CODES)).numpy()
+        if self.sampler is None:
+            sampler = clone(self.spec.sampler)
+            sampler.fit(self.training_codes, np.random.RandomState(self.net.seed))
+            self.sampler = sampler
+        return self.sampler.sample(n_samples, np.random.RandomState(seed))
+
     def _totals_for(self, codes, rows) -> np.ndarray | None:
         """Return the total of each row to be decoded, where the likelihood is given totals."""
         if not self.likelihood.given_total:
             return None
-        return np.full(codes.shape[0], self.totals.mean()) if rows is None else _totals(rows)
+        return np.full(codes.shape[0], self.totals.mean()) if rows is None else totals_of(rows)
 
     def _kept(self, code: Tensor, total: Tensor | None, mean: Tensor) -> Tensor:
         """Return which entries of a mean are kept in CSR: those most likely not to be zero.
@@ -173,8 +234,7 @@ class Model:
         return np.concatenate(list(self._blocks(function, X, scaling)))
 
     def _blocks(self, function: Callable, X, scaling: Scaling | None) -> Iterator[np.ndarray]:
-        module, layout = self.net.module_, self.net.module__layout
-        width = max(layout.n_features, layout.n_components)
+        module, width = self.net.module_, max(self.n_features, self.spec.n_components)
         farthest = _FARTHEST_SCALED if self.likelihood.location_scale else _FARTHEST
         return map_rows(
             function,
@@ -192,7 +252,7 @@ class Model:
         """Yield ``function`` of codes and totals; the totals travel as one more column."""
         codes = codes.toarray() if sp.issparse(codes) else codes
         both = codes if totals is None else np.column_stack([codes, totals])
-        n_outputs = self.net.module__layout.n_features * self.likelihood.n_outputs
+        n_outputs = self.n_features * self.likelihood.n_outputs
         width = max(n_outputs, both.shape[1])
 
         def apart(rows: Any) -> Tensor:
@@ -204,7 +264,8 @@ class Model:
         return rows if self.scaling is None else self.scaling.undo(rows)
 
 
-def _totals(X) -> np.ndarray:
+def totals_of(X) -> np.ndarray:
+    """Return the total of each row, finite."""
     with np.errstate(over="ignore"):
         totals = np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
     return np.minimum(totals, _LARGEST)
@@ -218,72 +279,8 @@ def _times(blocks: Iterator[np.ndarray], totals: np.ndarray) -> Iterator[np.ndar
         start += len(block)
 
 
-def _for_given_totals(X, index: np.ndarray, scaling: Scaling | None) -> dict:
-    """Return what (at most 10,000) rows of given totals say of the length and the totals of rows.
-
-    The length is the root mean square of the lengths; the largest total is ten times the median,
-    beyond which a few rows would decide alone what is learned.
-    """
-    rows = X[index[:_ROWS_FOR_LENGTH]]
-    if sp.issparse(rows):
-        cells = to_csr(rows, scaling, "cpu").values
-    else:
-        cells = to_tensor(rows, scaling, "cpu")
-    length = float(cells.double().square().sum() / rows.shape[0]) ** 0.5
-    totals = _totals(rows)
-    usual = np.median(totals[totals > 0]) if totals.any() else 1.0
-    return {"row_length": length or 1.0, "largest_total": _LARGEST_TOTAL * float(usual)}
-
-
 def _stack(blocks: Iterator[np.ndarray], sparse: bool):
     """Return blocks of rows as one array, or as one CSR array."""
     if sparse:
         return sp.vstack([sp.csr_array(block) for block in blocks], format="csr")
     return np.concatenate(list(blocks))
-
-
-def build_model(
-    X,
-    index: np.ndarray,
-    weight: np.ndarray | None,
-    likelihood: Likelihood,
-    input_scaling,
-    sparse_method: str,
-    *,
-    device: str,
-    **net,
-) -> Model:
-    """Return a model with its first weights, its scaling fixed by the rows ``index`` of X.
-
-    ``net`` holds the other arguments of `make_net`. A location-scale family is trained on scaled
-    rows; for any other likelihood the target is X itself, and only what the encoder sees is scaled.
-    """
-    sparse = sp.issparse(X)
-    if input_scaling == "auto":
-        input_scaling = likelihood.default_scaling(sparse)
-    columns = summarise_columns(X, index, weight)
-    scaling = fit_scaling(input_scaling, columns, sparse)
-    of_rows, of_encoder = (scaling, None) if likelihood.location_scale else (None, scaling)
-    if of_encoder is not None and sparse:
-        of_encoder = of_encoder._replace(shift=None)  # zeros are zeros for the likelihood
-    if of_rows is not None:
-        if of_rows.logarithm:
-            raise ValueError(
-                "input_scaling='log1p' is for likelihoods of counts, where it changes what the "
-                f"encoder sees. Got likelihood {likelihood}, which is scaled with X. Take the "
-                "logarithm of X yourself, or choose another input_scaling, such as 'auto'."
-            )
-        columns = columns._replace(
-            mean=of_rows.apply(columns.mean), deviation=columns.deviation / of_rows.scale
-        )
-    plan = choose_plan(sparse_method, X, likelihood, columns, choose_device(device))
-    made = make_net(
-        likelihood=likelihood,
-        columns=columns,
-        encoder_scaling=of_encoder,
-        **(_for_given_totals(X, index, of_encoder) if likelihood.given_total else {}),
-        csr=plan.csr,
-        device=device,
-        **net,
-    )
-    return Model(made, of_rows, sparse, plan)

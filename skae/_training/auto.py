@@ -1,0 +1,51 @@
+"""What does "auto" stand for in a training? Devices, batches, epochs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+# Steps that "auto" aims at, the least and most epochs that it takes for them, and the least steps.
+_STEPS, _EPOCHS, _LEAST_STEPS = 20_000, (10, 200), 500
+# The same for sparse batches: what there is to know of many rare columns is learned soon, and more
+# steps overfit (`benchmarks/sparse_quality.py`).
+_SPARSE_STEPS, _SPARSE_EPOCHS = 5_000, (10, 60)
+_BATCH_SIZE = 128
+
+
+def choose_device(device: str) -> str:
+    """Return ``device``, or for "auto" the first of CUDA, MPS and CPU that is there."""
+    if device != "auto":
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # torch raises either
+            raise ValueError(
+                f"device={device!r} is not a torch device of this machine: "
+                f"{str(error).strip().rstrip('.')}. "
+                "Choose device='auto' to take the best one that is there."
+            ) from error
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def choose_batch_size(batch_size: int | str, n_rows: int) -> int:
+    """Return the batch size; "auto" is 128, and never more than there are rows."""
+    return min(n_rows, _BATCH_SIZE if isinstance(batch_size, str) else batch_size)
+
+
+def choose_n_epochs(
+    max_iter: int | str, n_rows: int, batch_size: int | str, csr: bool = False
+) -> int:
+    """Return the epochs; "auto" takes those for about 20,000 steps, at least 10, at most 200.
+
+    With CSR batches they are 5,000 steps and at most 60 epochs. A table so small that they are no
+    500 steps gets the epochs for 500.
+    """
+    if not isinstance(max_iter, str):
+        return max_iter
+    n_batches = -(-n_rows // choose_batch_size(batch_size, n_rows))
+    n_steps, epochs = (_SPARSE_STEPS, _SPARSE_EPOCHS) if csr else (_STEPS, _EPOCHS)
+    n_epochs = int(np.clip(n_steps // n_batches, *epochs))
+    return max(n_epochs, -(-_LEAST_STEPS // n_batches))

@@ -1,0 +1,72 @@
+"""The front door of the engine: rows and a specification in, a fitted model out.
+
+The way of a row from here to the weights: equal rows are merged (`_duplicates.py`); their columns
+are scaled and the module is made (`build.py`, `module.py`); rows become batches (`batches.py`) and
+batches steps (`trainer.py`, `net.py`). What comes out answers (`fitted.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from skae._duplicates import merge_duplicates, representatives
+from skae._training.build import build
+from skae._training.diagnosis import advice
+from skae._training.fitted import FittedModel
+from skae._training.specification import ModelSpec, TrainingSpec
+from skae._training.surroundings import usual_torch
+from skae._training.trainer import train, unchanged_on_error
+from skae.exceptions import NonFiniteLossError
+
+
+@usual_torch(training=True)
+def fit_model(
+    X,
+    weight: np.ndarray | None,
+    spec: ModelSpec,
+    training: TrainingSpec,
+    previous: FittedModel | None = None,
+    feature_names: Sequence[str] | None = None,
+) -> FittedModel:
+    """Train a model on the rows of X.
+
+    Parameters
+    ----------
+    X : ndarray or CSR of shape (n_samples, n_features)
+        Rows within the support of the likelihood.
+    weight : ndarray of shape (n_samples,) or None
+        Weights, all above zero; None: all one.
+    spec : ModelSpec
+        What the model is.
+    training : TrainingSpec
+        How it is trained.
+    previous : FittedModel or None
+        A model to go on from: its network, scaling, optimiser and objective stay, and its net is
+        trained in place. Where that fails, the net is as it was.
+    feature_names : sequence of str or None
+        What an error calls the columns.
+
+    Returns
+    -------
+    FittedModel
+
+    Raises
+    ------
+    NonFiniteLossError
+        The loss or a weight stopped being finite. The model with the last finite weights is its
+        attribute ``model``.
+    """
+    index, weight = merge_duplicates(X, weight)
+    model = previous.to_go_on(spec) if previous else build(X, index, weight, spec, training)
+    rows = X[representatives(index, weight)]
+    with unchanged_on_error(model.net):
+        try:
+            model.converged = train(model, X, index, weight, training)
+        except NonFiniteLossError as error:
+            model.summarise_training(rows)
+            likely = advice(model, X, index, feature_names, resumed=previous is not None)
+            raise NonFiniteLossError(f"{error} {likely}", model) from None
+        model.summarise_training(rows)
+    return model

@@ -1,0 +1,60 @@
+"""What a model is, and how it is trained: all that the engine is told, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from skae._training.bottlenecks import BottleneckSpec
+from skae.likelihoods import Likelihood
+from skae.networks import Layout, Network
+from skae.noise import Noise
+from skae.samplers import Sampler
+from skae.schedules import Constant, Schedule
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model is. Two models of one specification differ by their rows and seed alone."""
+
+    n_components: int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str  # a name in `ACTIVATIONS`
+    network: Network
+    bottleneck: BottleneckSpec
+    likelihood: Likelihood
+    input_scaling: str | None  # a name in `SCALINGS`; None: columns as they are
+    sparse_method: str  # a name in `METHODS`, or "auto"
+    noise: Noise | None
+    noise_level: float
+    sampler: Sampler | None  # of new codes; None: the prior of the bottleneck
+
+    def layout(self, n_features: int) -> Layout:
+        """Return what decides about the shapes of the weights."""
+        return Layout(n_features, self.n_components, self.hidden_layer_sizes, self.activation)
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """How a model is trained."""
+
+    batch_size: int | str  # "auto": see `auto.py`, as for the other fields that take it
+    max_iter: int | str
+    optimizer: str | Callable
+    learning_rate: Schedule
+    learning_rate_init: float
+    alpha: float
+    l1_ratio: float
+    tol: float
+    n_iter_no_change: int
+    validation_fraction: float | None  # None: nothing is held out
+    device: str
+    callbacks: tuple[Any, ...]  # of skorch
+    verbose: int
+    title: str  # what the progress bar is of
+    seed: int
+
+    def single_pass(self) -> TrainingSpec:
+        """Return the training of one pass over the rows at a constant rate."""
+        return replace(self, max_iter=1, learning_rate=Constant(), validation_fraction=None)

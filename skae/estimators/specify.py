@@ -1,0 +1,102 @@
+"""From parameters to a specification for the engine: names resolved, values checked together."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+from skae._training.specification import ModelSpec, TrainingSpec
+from skae._validation import resolve
+from skae.estimators.parameters import default_of
+from skae.likelihoods import LIKELIHOODS, Likelihood, choose_likelihood
+from skae.networks import NETWORKS, Network
+from skae.noise import NOISES, Noise
+from skae.samplers import SAMPLERS, Sampler
+from skae.schedules import SCHEDULES
+
+
+def model_spec(estimator: Any) -> ModelSpec:
+    """Return what the model of an estimator is, once its likelihood is chosen."""
+    return ModelSpec(
+        n_components=estimator.n_components,
+        hidden_layer_sizes=_layer_sizes(estimator.hidden_layer_sizes),
+        activation=estimator.activation,
+        network=_network(estimator),
+        bottleneck=estimator._bottleneck(),
+        likelihood=estimator.likelihood_,
+        input_scaling=estimator.input_scaling,
+        sparse_method=estimator.sparse_method,
+        noise=_noise(estimator),
+        noise_level=estimator.noise_level,
+        sampler=_sampler(estimator),
+    )
+
+
+def training_spec(estimator: Any, seed: int) -> TrainingSpec:
+    """Return how an estimator trains, once its likelihood is chosen."""
+    auto_alpha = estimator.likelihood_.decay
+    return TrainingSpec(
+        batch_size=estimator.batch_size,
+        max_iter=estimator.max_iter,
+        optimizer=estimator.optimizer,
+        learning_rate=resolve(estimator.learning_rate, SCHEDULES),
+        learning_rate_init=estimator.learning_rate_init,
+        alpha=auto_alpha if estimator.alpha == "auto" else estimator.alpha,
+        l1_ratio=estimator.l1_ratio,
+        tol=estimator.tol,
+        n_iter_no_change=estimator.n_iter_no_change,
+        validation_fraction=estimator.validation_fraction if estimator.early_stopping else None,
+        device=estimator.device,
+        callbacks=tuple(estimator.callbacks or ()),
+        verbose=int(estimator.verbose),
+        title=type(estimator).__name__,
+        seed=seed,
+    )
+
+
+def choose_likelihood_for(estimator: Any, X) -> tuple[Likelihood, bool]:
+    """Return the likelihood of a fit on the rows of X, and whether "auto" chose it."""
+    given = estimator.likelihood
+    auto = isinstance(given, str) and given == "auto"
+    return resolve(choose_likelihood(X) if auto else given, LIKELIHOODS), auto
+
+
+def _layer_sizes(given) -> tuple[int, ...]:
+    sizes = (given,) if isinstance(given, Integral) else tuple(given)
+    if not all(isinstance(size, Integral) and int(size) >= 1 for size in sizes):
+        raise ValueError(
+            f"hidden_layer_sizes must hold whole numbers of at least 1. Got {sizes!r} instead."
+        )
+    return tuple(map(int, sizes))
+
+
+def _network(estimator: Any) -> Network:
+    """Return the network; layer sizes beside one that does not look at them are an error."""
+    network = resolve("mlp" if estimator.network is None else estimator.network, NETWORKS)
+    given = {
+        "hidden_layer_sizes": _layer_sizes(estimator.hidden_layer_sizes),
+        "activation": estimator.activation,
+    }
+    for name, value in given.items():
+        if not network.takes_layer_sizes and value != default_of(name):
+            raise ValueError(
+                f"{name} shapes the default network; {type(network).__name__} does not look at "
+                f"it. Got {name}={value!r} beside it. Leave {name} at {default_of(name)!r}, or "
+                "network at None."
+            )
+    return network
+
+
+def _noise(estimator: Any) -> Noise | None:
+    if estimator.noise is None:
+        return None
+    noise = resolve(estimator.noise, NOISES)
+    noise.check_level(estimator.noise_level)
+    return noise
+
+
+def _sampler(estimator: Any) -> Sampler | None:
+    """Return the density that new codes come from, or None for the prior."""
+    given, auto = estimator.sampler, estimator._auto_sampler
+    chosen = auto if isinstance(given, str) and given == "auto" else given
+    return None if chosen is None else resolve(chosen, SAMPLERS)
