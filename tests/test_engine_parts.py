@@ -13,10 +13,19 @@ from skae._scaling import ColumnSummary, Scaling
 from skae._training.auto import choose_batch_size, choose_device, choose_n_epochs
 from skae._training.batches import Batch
 from skae._training.bottlenecks import Bottleneck, PlainCode, Term
-from skae._training.callbacks import Course, EndOfTraining, FiniteGuard, FitProgress, SoftThreshold
+from skae._training.callbacks import (
+    Clock,
+    EndOfTraining,
+    FiniteGuard,
+    FitProgress,
+    LearningRate,
+    SoftThreshold,
+    Stopping,
+)
 from skae._training.module import AutoencoderModule, Observation, Output
 from skae._training.objective import Objective
 from skae._training.optimizers import OPTIMIZERS, make_optimizer
+from skae._training.rules import Convergence
 from skae._training.threads import threads_for
 from skae.exceptions import NonFiniteLossError, SkaeError
 from skae.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
@@ -402,38 +411,36 @@ def idle_net(rate=0.1):
     return SimpleNamespace(module_=module, optimizer_=optimizer, history=History(), lr=rate)
 
 
-def make_course(n_epochs=50, **changes):
-    settings = {
-        "schedule": Constant(),
-        "n_epochs": n_epochs,
-        "n_batches": 2,
-        "monitor": "train_objective",
-        "tol": 0.0,
-        "n_iter_no_change": 3,
-        "start": 0.0,
-        "keep_best": False,
-    }
-    return Course(**{**settings, **changes})
+def make_rule(n_epochs=50, schedule=None, tol=0.0, n_iter_no_change=3, start=0.0):
+    return Convergence(schedule or Constant(), n_epochs, tol, n_iter_no_change, start)
 
 
-def run(course, objective, net=None, each_epoch=lambda net, epoch: None):
-    """Run a course on values of its objective, one an epoch; return the rate of every step."""
-    net, rates = net or idle_net(), []
-    course.on_train_begin(net)
+def run(rule, objective, net=None, each_epoch=lambda net, epoch: None, keep_best=False):
+    """Run a training on values of its objective, one an epoch; return the rate of every step."""
+    net, rates, n_batches = net or idle_net(), [], 2
+    stopping = Stopping(rule, "train_objective", keep_best)
+    callbacks = [Clock(rule.n_epochs, n_batches), LearningRate(rule, n_batches), stopping]
+
+    def notify(event, **kwargs):
+        for callback in callbacks:
+            getattr(callback, event)(net, **kwargs)
+
+    notify("on_train_begin")
     try:
-        for epoch, value in zip(range(course.n_epochs), objective, strict=False):
+        for epoch, value in zip(range(rule.n_epochs), objective, strict=False):
             net.history.new_epoch()
-            course.on_epoch_begin(net)
-            for _ in range(course.n_batches):
-                course.on_batch_begin(net, training=True)
+            notify("on_epoch_begin")
+            for _ in range(n_batches):
+                notify("on_batch_begin", training=True)
                 rates.append(net.optimizer_.param_groups[0]["lr"])
-                course.on_batch_begin(net, training=False)
-            net.history.record(course.monitor, value)
+                notify("on_batch_begin", training=False)
+            net.history.record(stopping.monitor, value)
             each_epoch(net, epoch + 1)
-            course.on_epoch_end(net)
+            notify("on_epoch_end")
     except EndOfTraining:
         pass
-    course.on_train_end(net)
+    notify("on_train_end")
+    assert stopping.best_state is None
     return rates
 
 
@@ -441,46 +448,47 @@ def falling(n_epochs, share=0.5):
     return [100.0 * share**epoch for epoch in range(n_epochs)]
 
 
-def test_course_goes_on_while_the_objective_falls():
-    course = make_course(20)
-    assert run(course, falling(20)) == [0.1] * 40
-    assert (course.epoch, course.converged_at) == (20, None)
+def test_training_goes_on_while_the_objective_falls():
+    rule = make_rule(20)
+    assert run(rule, falling(20)) == [0.1] * 40
+    assert (rule.epoch, rule.converged_at) == (20, None)
+    assert not rule.came_to_an_end
 
 
-def test_course_cools_down_on_a_plateau_and_stops():
-    course = make_course()
-    rates = run(course, [5.0] * 50)
+def test_training_cools_down_on_a_plateau_and_stops():
+    rule = make_rule()
+    rates = run(rule, [5.0] * 50)
     # The first epoch improves on nothing; three more without improvement are a plateau.
-    assert course.converged_at == 4
+    assert rule.converged_at == 4
     cooling = 1 - (np.arange(6) + 0.5) / 6  # three epochs of two steps, in the middle of each
     np.testing.assert_allclose(rates, 0.1 * np.array([1.0] * 8 + cooling.tolist()))
-    assert course.epoch == 7
+    assert rule.epoch == 7
 
 
 def test_cooling_is_not_taken_back_when_the_objective_falls_again():
-    course = make_course()
-    run(course, [5.0] * 5 + falling(45))
-    assert course.epoch == 7
+    rule = make_rule()
+    run(rule, [5.0] * 5 + falling(45))
+    assert rule.epoch == 7
 
 
 def test_an_improvement_starts_the_waiting_anew():
-    course = make_course()
-    run(course, [5.0, 5.0, 5.0, 4.0, 4.0, 4.0, 4.0] + [4.0] * 20)
-    assert course.converged_at == 7
+    rule = make_rule()
+    run(rule, [5.0, 5.0, 5.0, 4.0, 4.0, 4.0, 4.0] + [4.0] * 20)
+    assert rule.converged_at == 7
 
 
 @pytest.mark.parametrize(("tol", "converged_at"), [(0.05, None), (0.2, 5)])
 def test_tol_is_a_share_of_the_fall_so_far(tol, converged_at):
     # After a fall of 100, each epoch improves by 10: a tenth of it.
-    course = make_course(6, tol=tol)
-    run(course, [200.0, 100.0, 90.0, 80.0, 70.0, 60.0])
-    assert course.converged_at == converged_at
+    rule = make_rule(6, tol=tol)
+    run(rule, [200.0, 100.0, 90.0, 80.0, 70.0, 60.0])
+    assert rule.converged_at == converged_at
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(1e-4, 0.0), (1.0, 1e3), (1e5, -1e6)])
-def test_course_depends_neither_on_the_unit_nor_on_the_zero_of_the_objective(factor, shift):
+def test_convergence_depends_neither_on_the_unit_nor_on_the_zero_of_the_objective(factor, shift):
     values = np.array(falling(50, 0.8))
-    plain, other = make_course(tol=1e-2), make_course(tol=1e-2)
+    plain, other = make_rule(tol=1e-2), make_rule(tol=1e-2)
     run(plain, values)
     run(other, factor * values + shift)
     assert plain.converged_at == other.converged_at
@@ -488,21 +496,21 @@ def test_course_depends_neither_on_the_unit_nor_on_the_zero_of_the_objective(fac
 
 
 def test_objective_is_not_looked_at_before_the_start():
-    course = make_course(20, start=0.5)
-    run(course, [5.0] * 20)
+    rule = make_rule(20, start=0.5)
+    run(rule, [5.0] * 20)
     # Epoch 11 is the first that is looked at.
-    assert course.converged_at == 14
+    assert rule.converged_at == 14
 
 
 def test_rate_follows_the_schedule_step_by_step():
-    course = make_course(5, schedule=Cosine(warmup=0.2))
+    rule = make_rule(5, schedule=Cosine(warmup=0.2))
     # In the middle of each step, so that the first one of a warm-up moves the weights.
     expected = [0.1 * Cosine(warmup=0.2)((step + 0.5) / 10) for step in range(10)]
-    np.testing.assert_allclose(run(course, falling(5)), expected, atol=1e-12)
+    np.testing.assert_allclose(run(rule, falling(5)), expected, atol=1e-12)
 
 
 def test_schedule_and_cooling_are_multiplied():
-    rates = run(make_course(20, schedule=Cosine(warmup=0.0)), [5.0] * 20)
+    rates = run(make_rule(20, schedule=Cosine(warmup=0.0)), [5.0] * 20)
     factors = np.array([Cosine(warmup=0.0)((step + 0.5) / 40) for step in range(14)])
     factors[8:] *= 1 - (np.arange(6) + 0.5) / 6
     np.testing.assert_allclose(rates, 0.1 * factors)
@@ -511,14 +519,14 @@ def test_schedule_and_cooling_are_multiplied():
 def test_rate_is_back_at_the_start_when_a_training_is_over():
     net = idle_net()
     for schedule in (Cosine(), Constant()):  # cooled by the schedule, cooled on a plateau
-        run(make_course(schedule=schedule), [5.0] * 50, net)
-        assert run(make_course(1), [1.0], net) == [0.1, 0.1]
+        run(make_rule(schedule=schedule), [5.0] * 50, net)
+        assert run(make_rule(1), [1.0], net) == [0.1, 0.1]
 
 
 def test_rate_that_a_scheduler_has_set_is_left_alone():
     net = idle_net()
     net.optimizer_.param_groups[0]["lr"] = 0.03
-    assert run(make_course(3), falling(3), net) == [0.03] * 6
+    assert run(make_rule(3), falling(3), net) == [0.03] * 6
 
 
 @pytest.mark.parametrize(("keep_best", "expected"), [(True, 3.0), (False, 6.0)])
@@ -527,16 +535,14 @@ def test_best_weights_are_those_at_the_lowest_objective(keep_best, expected):
         nn.init.constant_(net.module_[0].weight, float(epoch))
 
     net = idle_net()
-    course = make_course(6, monitor="valid_objective", keep_best=keep_best)
-    run(course, [5.0, 4.0, 3.0, 3.0, 7.0, 8.0], net, number_the_weights)
+    run(make_rule(6), [5.0, 4.0, 3.0, 3.0, 7.0, 8.0], net, number_the_weights, keep_best)
     assert (net.module_[0].weight == expected).all()
-    assert course.best_state is None
 
 
 def test_bottleneck_is_told_how_far_the_training_is():
     net = idle_net()
     net.module_.eval()
-    run(make_course(4), falling(4), net)
+    run(make_rule(4), falling(4), net)
     told = net.module_.bottleneck
     assert told.n_steps == 8
     assert told.progress == [(0.0, True), (0.25, True), (0.5, True), (0.75, True)]

@@ -1,4 +1,4 @@
-"""What happens around the steps of a training: its course, its guard, its progress bar."""
+"""What skorch calls around the steps of a training. The rules stand in ``rules.py``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from tqdm.auto import tqdm
 from skae._kernels.input import InputLayer
 from skae._kernels.optimizer import RowAdamW
 from skae._training.moments import Moment
+from skae._training.rules import Convergence, is_finite, is_worth_keeping
 from skae.exceptions import NonFiniteLossError
-from skae.schedules import Schedule
-
-# Weights that grew so many times in an epoch are finite, and of no use.
-_MOST_GROWTH = 1e3
 
 
 class EndOfTraining(Exception):
@@ -27,118 +24,104 @@ class EndOfTraining(Exception):
     """
 
 
-class Course(Callback):
-    """The learning rate of each step, and the end of the training.
-
-    The rate follows a schedule over ``n_epochs``. Where the objective has not improved for
-    ``n_iter_no_change`` epochs the training has converged: the rate is brought down to zero over as
-    many epochs again, and the training stops. An epoch improves when the objective falls by more
-    than ``tol`` times its whole fall so far, which depends neither on the units of X nor on where
-    the log-likelihood has its zero.
+class LearningRate(Callback):
+    """Sets the learning rate of each step.
 
     Parameters
     ----------
-    schedule : Schedule
-        Factor of the learning rate.
-    n_epochs, n_batches : int
-        Most epochs of this training, and batches in each.
-    monitor : str
-        Entry of the history that must fall: "train_objective" or "valid_objective".
-    tol : float
-    n_iter_no_change : int
-    start : float
-        Share of the training before which the objective is not looked at.
-    keep_best : bool
-        Whether to end with the weights of the best epoch.
+    convergence : Convergence
+        Says the factor of the rate.
+    n_batches : int
+        Steps in an epoch.
     """
 
-    def __init__(
-        self,
-        schedule: Schedule,
-        n_epochs,
-        n_batches,
-        monitor,
-        tol,
-        n_iter_no_change,
-        start,
-        keep_best,
-    ):
-        self.schedule = schedule
-        self.n_epochs = n_epochs
+    def __init__(self, convergence: Convergence, n_batches):
+        self.convergence = convergence
         self.n_batches = n_batches
-        self.monitor = monitor
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.start = start
-        self.keep_best = keep_best
 
     def on_train_begin(self, net, **kwargs):
         """Start counting."""
-        self.step = self.waited = self.epoch = 0
-        self.factor = 1.0
-        self.best = math.inf
-        self.best_state: Moment | None = None
-        self.converged_at: int | None = None
-        if self.n_epochs > 1:  # a single epoch may be one of many calls
-            net.module_.bottleneck.begin(self.n_epochs * self.n_batches)
-
-    def on_epoch_begin(self, net, **kwargs):
-        """Tell the bottleneck how far the training is; a single epoch has no beginning."""
-        net.module_.train()
-        net.module_.bottleneck.at(self.epoch / self.n_epochs if self.n_epochs > 1 else 1.0)
+        self.step, self.factor = 0, 1.0
 
     def on_batch_begin(self, net, training=False, **kwargs):
-        """Set the learning rate of this step.
-
-        A rate that the schedule leaves alone is not touched, so that a scheduler of skorch's can.
-        """
+        """Set the rate; one that the schedule leaves alone is left to the schedulers of skorch."""
         if training:
             # In the middle of the step: at its start a warm-up would be zero.
-            self._set_factor(net, self._factor((self.step + 0.5) / self.n_batches))
+            self._set(net, self.convergence.factor((self.step + 0.5) / self.n_batches))
             self.step += 1
 
-    def on_epoch_end(self, net, **kwargs):
-        """See whether the objective improved, and stop when the rate has come down."""
-        self.epoch += 1
-        value = net.history[-1, self.monitor]
-        if self.epoch == 1:
-            self.first = value
-        if self.epoch > self.start * self.n_epochs or self.epoch == self.n_epochs:
-            self._watch(net, value)
-        if self.waited >= self.n_iter_no_change and self.converged_at is None:
-            self.converged_at = self.epoch
-        if self.converged_at is not None and self._factor(self.epoch) == 0.0:
-            raise EndOfTraining
-
     def on_train_end(self, net, **kwargs):
-        """Go back to the best weights, and to the rate at which the next training starts."""
-        self._set_factor(net, 1.0)
-        if self.best_state is not None:
-            self.best_state.go_back()
-        self.best_state = None
+        """Go back to the rate at which the next training starts."""
+        self._set(net, 1.0)
 
-    def _set_factor(self, net, factor: float) -> None:
+    def _set(self, net, factor: float) -> None:
         if factor != self.factor:
             for group in net.optimizer_.param_groups:
                 group["lr"] = group["initial_lr"] * factor
         self.factor = factor
 
-    def _factor(self, epoch: float) -> float:
-        factor = self.schedule(min(1.0, epoch / self.n_epochs))
-        if self.converged_at is not None:
-            factor *= max(0.0, 1.0 - (epoch - self.converged_at) / self.n_iter_no_change)
-        return factor
 
-    def _watch(self, net, value: float) -> None:
-        fall = max(0.0, self.first - self.best)  # 0 in the first epoch watched
-        self.waited = 0 if value < self.best - self.tol * fall else self.waited + 1
-        if value < self.best:
-            self.best = value
-            if self.keep_best:
-                if self.best_state is None:
-                    self.best_state = Moment(net)
-                else:
-                    self.best_state.renew()
+class Stopping(Callback):
+    """Ends the training where it has converged, if asked to with the weights of the best epoch.
+
+    Parameters
+    ----------
+    convergence : Convergence
+        Says when.
+    monitor : str
+        Entry of the history that must fall: "train_objective" or "valid_objective".
+    keep_best : bool
+        Whether to end with the weights of the best epoch.
+    """
+
+    def __init__(self, convergence: Convergence, monitor, keep_best):
+        self.convergence = convergence
+        self.monitor = monitor
+        self.keep_best = keep_best
+
+    def on_train_begin(self, net, **kwargs):
+        """Nothing is the best yet."""
+        self.best_state: Moment | None = None
+
+    def on_epoch_end(self, net, **kwargs):
+        """See whether the objective improved, and stop when the rate has come down."""
+        is_best = self.convergence.observe(net.history[-1, self.monitor])
+        if is_best and self.keep_best:
+            if self.best_state is None:
+                self.best_state = Moment(net)
+            else:
+                self.best_state.renew()
+        if self.convergence.is_over:
+            raise EndOfTraining
+
+    def on_train_end(self, net, **kwargs):
+        """Go back to the best weights."""
+        if self.best_state is not None:
+            self.best_state.go_back()
+        self.best_state = None
+
+
+class Clock(Callback):
+    """Tells the bottleneck how far the training is.
+
+    A single epoch may be one of many calls, and has neither beginning nor end.
+    """
+
+    def __init__(self, n_epochs, n_batches):
+        self.n_epochs = n_epochs
+        self.n_batches = n_batches
+
+    def on_train_begin(self, net, **kwargs):
+        """Tell how many steps there will be."""
+        self.epoch = 0
+        if self.n_epochs > 1:
+            net.module_.bottleneck.begin(self.n_epochs * self.n_batches)
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Tell the share of the training that is done."""
+        net.module_.train()
+        net.module_.bottleneck.at(self.epoch / self.n_epochs if self.n_epochs > 1 else 1.0)
+        self.epoch += 1
 
 
 class FiniteGuard(Callback):
@@ -156,9 +139,8 @@ class FiniteGuard(Callback):
         """Keep the weights, or put the kept ones back and raise."""
         self.epoch += 1
         loss, growth = net.history[-1, "train_loss"], self.kept.growth()
-        finite = math.isfinite(growth) and _are_finite(net.module_.buffers())
-        if math.isfinite(loss) and finite:
-            if growth <= _MOST_GROWTH:
+        if is_finite(loss, growth) and _are_finite(net.module_.buffers()):
+            if is_worth_keeping(growth):
                 self._keep(net)
             return
         self.kept.go_back()

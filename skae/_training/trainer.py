@@ -11,11 +11,19 @@ from tqdm.auto import tqdm
 from skae._random import derive_seed, global_torch_seed
 from skae._training.auto import choose_batch_size, choose_n_epochs
 from skae._training.batches import Rows, WeightedIndex, make_rows, split_rows
-from skae._training.callbacks import Course, FiniteGuard, FitProgress, SoftThreshold
+from skae._training.callbacks import (
+    Clock,
+    FiniteGuard,
+    FitProgress,
+    LearningRate,
+    SoftThreshold,
+    Stopping,
+)
 from skae._training.fitted import FittedModel
 from skae._training.moments import Moment
 from skae._training.net import AutoencoderNet
-from skae._training.specification import TrainingSpec
+from skae._training.rules import Convergence
+from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.threads import threads_for
 from skae.exceptions import NonFiniteLossError
 from skae.networks import Network
@@ -58,14 +66,18 @@ def train(
     net.batch_size = choose_batch_size(training.batch_size, len(rows))
     net.max_epochs = n_epochs
     n_batches = -(-len(rows) // net.batch_size)
-    course = _course(model, training, n_epochs, n_batches)
+    convergence = _convergence(model.spec, training, n_epochs)
+    holds_out = training.validation_fraction is not None
+    monitor = "valid_objective" if holds_out else "train_objective"
+    first = _first(model, training, n_epochs, n_batches)
+    last = [LearningRate(convergence, n_batches), Stopping(convergence, monitor, holds_out)]
     with (
-        _temporary_callbacks(net, _first(model, training, n_epochs, n_batches), last=[course]),
+        _temporary_callbacks(net, first, last),
         _seeded_if_needed(net, model.spec.network),
         threads_for(net.module_, net.batch_size),
     ):
         net.partial_fit(rows)
-    return course.converged_at is not None or course.epoch < n_epochs
+    return convergence.came_to_an_end
 
 
 def _hold_out(model: FittedModel, X, index, weight, fraction: float) -> tuple[WeightedIndex, Rows]:
@@ -83,24 +95,19 @@ def _hold_out(model: FittedModel, X, index, weight, fraction: float) -> tuple[We
     return part, make_rows(X, *held_out, model.scaling, net.device, net.module_.takes_csr)
 
 
-def _course(model: FittedModel, training: TrainingSpec, n_epochs: int, n_batches: int) -> Course:
-    """Return what sets the learning rate and ends the training."""
-    holds_out = training.validation_fraction is not None
-    return Course(
+def _convergence(spec: ModelSpec, training: TrainingSpec, n_epochs: int) -> Convergence:
+    return Convergence(
         training.learning_rate,
         n_epochs,
-        n_batches,
-        "valid_objective" if holds_out else "train_objective",
         training.tol,
         training.n_iter_no_change,
-        model.spec.bottleneck.settles_at,
-        keep_best=holds_out,
+        spec.bottleneck.settles_at,
     )
 
 
 def _first(model: FittedModel, training: TrainingSpec, n_epochs: int, n_batches: int) -> list:
     """Return the callbacks that come before those of the user, and say what is trained."""
-    callbacks: list = [FiniteGuard(n_epochs)]
+    callbacks: list = [FiniteGuard(n_epochs), Clock(n_epochs, n_batches)]
     if training.alpha * training.l1_ratio:
         callbacks.append(SoftThreshold(training.alpha * training.l1_ratio))
     title = f"{training.title} ({model.sparse_method} batches)"
