@@ -25,12 +25,12 @@ import warnings
 
 import numpy as np
 import scipy.sparse as sp
-from harness import data, made_up
-from harness.command import argument_parser, folder, start
-from harness.report import Table
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
 
+from harness import data, made_up
+from harness.command import argument_parser, folder, start
+from harness.report import Table
 from skae import AutoencoderOutlierDetector
 
 FDR, SHARE, BATCH, N_SPOILT, N_BATCHES, MOST_NEW = 0.1, 0.05, 100, 3, 20, 1000

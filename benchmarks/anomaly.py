@@ -18,15 +18,15 @@ Needs PyOD for its AutoEncoder and VAE (--pyod).
 """
 
 import numpy as np
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
 from harness import data
 from harness.command import argument_parser, folder, start
 from harness.detectors import Factor, Neighbours, OfPyOD, PCAReconstruction
 from harness.report import Table, paired
 from harness.timing import Stopwatch
-from sklearn.ensemble import IsolationForest
-from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.preprocessing import StandardScaler
-
 from skae import AutoencoderOutlierDetector
 from skae.outliers import NeighboursAndNetwork, RobustNeighboursAndNetwork
 

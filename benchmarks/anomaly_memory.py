@@ -14,12 +14,12 @@ Needs Linux with glibc: the kernel keeps the peak and lets it be reset.
 import multiprocessing
 
 import numpy as np
+
 from harness.command import argument_parser, set_threads, start
 from harness.made_up import one_hot_rows
 from harness.memory import PeakMemory, size
 from harness.report import Table
 from harness.timing import Stopwatch
-
 from skae import AutoencoderOutlierDetector
 
 

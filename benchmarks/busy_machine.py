@@ -16,11 +16,11 @@ import sys
 from functools import partial
 
 import numpy as np
+
 from harness.command import argument_parser, start
 from harness.made_up import zipf_rows
 from harness.report import Table
 from harness.timing import Stopwatch, in_turns, ratio
-
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, VAETransformer
 
 

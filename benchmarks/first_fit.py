@@ -15,6 +15,7 @@ import sys
 from functools import partial
 
 import numpy as np
+
 from harness.command import argument_parser, start
 from harness.report import Table
 from harness.timing import in_turns

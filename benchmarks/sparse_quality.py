@@ -13,6 +13,7 @@ Run: python benchmarks/sparse_quality.py FOLDER [perplexity speed probe counts] 
 """
 
 import numpy as np
+
 from harness.command import argument_parser, folder, start
 from sparse_tables import counts, perplexity, probe, speed
 

@@ -24,17 +24,16 @@ Run: python benchmarks/sparse_scaling.py [--widths 2000 20000 50000 200000 10000
 
 from functools import partial
 from itertools import pairwise
-from time import process_time
 
 import numpy as np
 import torch
+from torch import nn
+
 from harness.command import argument_parser, start
 from harness.made_up import zipf_rows
 from harness.memory import PeakMemory
 from harness.report import Table
 from harness.timing import Stopwatch, clock_of, epoch_seconds, in_turns, ratio
-from torch import nn
-
 from skae import AutoencoderTransformer
 from skae._kernels import optimizer as skae_optimizer
 from skae._kernels.optimizer import RowAdamW
@@ -137,18 +136,18 @@ def compare(arguments):
         table.row(width, [*cells, ratio(ours, reference).median])
 
 
-def adam_milliseconds(optimizer, weight, gradient):
-    """Return the median processor time of an Adam step."""
+def adam_milliseconds(optimizer, weight, gradient, clock):
+    """Return the median time of an Adam step."""
     seconds = []
     for _ in range(ADAM_STEPS):
         weight.grad = gradient
-        start = process_time()
+        start = clock()
         optimizer.step()
-        seconds.append(process_time() - start)
+        seconds.append(clock() - start)
     return 1e3 * np.median(seconds)
 
 
-def optimizer_alone():
+def optimizer_alone(clock):
     """Print the time of an Adam step over all rows and over a share of them."""
     table = Table("rows", {"share": ".2f", "all, ms": ".1f", "some, ms": ".1f"}, title_width=9)
     for n_rows in (20_000, 200_000):
@@ -161,7 +160,7 @@ def optimizer_alone():
             times = []
             for most in (0.0, 1.0):  # all rows, whatever the share; and never all
                 skae_optimizer.MOST_ROWS = most
-                times.append(adam_milliseconds(optimizer, weight, some))
+                times.append(adam_milliseconds(optimizer, weight, some, clock))
             table.row(n_rows, [share, *times])
 
 
@@ -208,7 +207,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=1)
     arguments = start(parser)
     if arguments.optimizer:
-        optimizer_alone()
+        optimizer_alone(clock_of(arguments.threads))
     elif arguments.memory:
         memory(arguments)
     else:

@@ -18,12 +18,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from harness.command import argument_parser, start
-from harness.report import Table
-from harness.timing import clock_of, epoch_seconds, in_turns, ratio
 from skorch import NeuralNet
 from torch import nn
 
+from harness.command import argument_parser, start
+from harness.report import Table
+from harness.timing import clock_of, epoch_seconds, in_turns, ratio
 from skae import AutoencoderTransformer
 
 # name: (n_rows, n_features, n_hidden, n_components, batch_size)

@@ -5,8 +5,8 @@ A set NAME is in files without pickles:
 - dense: ``NAME.npz`` with arrays ``X`` or, split by its source, ``X_train`` and ``X_test``;
 - sparse: CSR matrices of `scipy.sparse.save_npz`, ``NAME_X.npz`` or ``NAME_X_train.npz`` and
   ``NAME_X_test.npz``;
-- labels: ``y`` or ``y_train`` and ``y_test``, and ``group`` where rows of one source are alike, with
-  the dense arrays or in ``NAME_y.npz``.
+- labels: ``y`` or ``y_train`` and ``y_test``, and ``group`` where rows of one source are alike,
+  with the dense arrays or in ``NAME_y.npz``.
 """
 
 from dataclasses import dataclass, replace
@@ -95,7 +95,7 @@ def files(folders, only=None):
 
 
 def anomalies(path):
-    """Return the set in a file, y = 1 for an anomaly and 0 else; None where it has no such labels."""
+    """Return the set in a file, y = 1 for an anomaly, else 0; None where it has no such labels."""
     with np.load(path) as file:
         if not {"X", "y"} <= set(file) or not set(np.unique(file["y"])) <= {0, 1}:
             return None
@@ -123,7 +123,7 @@ def split(data, seed=0, test_size=0.3):
 
 
 def most_frequent(X, n_columns):
-    """Return CSR rows in the columns with entries in most rows, in their order, none of them empty."""
+    """Return CSR rows, none of them empty, in the columns with entries in most rows."""
     used = np.sort(np.argsort(-(X > 0).sum(axis=0), kind="stable")[:n_columns])
     return without_empty(X[:, used])
 

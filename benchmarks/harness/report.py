@@ -35,7 +35,8 @@ class Table:
 
 
 def _cell(value, spec):
-    return "-" if value is None or value != value else format(value, spec)  # noqa: PLR0124
+    missing = value is None or value != value  # NaN alone differs from itself
+    return "-" if missing else format(value, spec)
 
 
 class Paired(NamedTuple):

@@ -5,11 +5,11 @@ column means (log1p) with those of held-out cells, their type, and held-out log-
 """
 
 import numpy as np
+from sklearn.model_selection import train_test_split
+
 from harness import data
 from harness.report import Table
 from harness.timing import Stopwatch
-from sklearn.model_selection import train_test_split
-
 from skae import VAETransformer
 
 LIKELIHOODS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")

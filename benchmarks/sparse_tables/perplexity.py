@@ -6,12 +6,12 @@ beside the unigram model, scikit-learn's LDA with 50 topics and NMF.
 """
 
 import numpy as np
-from harness import data
-from harness.report import Table
-from harness.timing import Stopwatch
 from scipy.special import digamma, gammaln
 from sklearn.decomposition import NMF, LatentDirichletAllocation
 
+from harness import data
+from harness.report import Table
+from harness.timing import Stopwatch
 from skae import VAETransformer
 from skae.likelihoods import Multinomial
 

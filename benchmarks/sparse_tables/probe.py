@@ -7,9 +7,6 @@ mean over seeds and its standard error.
 
 import numpy as np
 import scipy.sparse as sp
-from harness import data
-from harness.report import Table, paired
-from harness.timing import Stopwatch
 from sklearn.decomposition import NMF, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
@@ -17,6 +14,9 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from harness import data
+from harness.report import Table, paired
+from harness.timing import Stopwatch
 from skae import DenoisingAETransformer
 
 SETS = ("newsgroups20", "cora_words")

@@ -8,13 +8,14 @@ reaches what the other ends with.
 import time
 
 import numpy as np
+from skorch.callbacks import Callback
+
 from harness.made_up import topics
 from harness.report import Table
-from skorch.callbacks import Callback
-from sparse_tables.perplexity import newsgroups
-
 from skae import VAETransformer
+from skae._training.inference import map_rows
 from skae.likelihoods import Multinomial
+from sparse_tables.perplexity import newsgroups
 
 
 class Course(Callback):
@@ -33,8 +34,6 @@ class Course(Callback):
         self.since = time.process_time()
 
     def score(self, module):
-        from skae._training.inference import map_rows
-
         parts = map_rows(module.score, self.test, module, width=self.test.shape[1], csr=True)
         value = float(np.concatenate(list(parts)).mean())
         module.train()
