@@ -123,22 +123,22 @@ def run_set(found, arguments):
 
 def print_sets(names, arguments):
     """Print a line for each set, and one for each half of them; return (n_sets, n_methods, 3)."""
-    for place, name in enumerate(names):
-        print(f"  {chr(ord('A') + place)}  {name}")
-    letters = [chr(ord("A") + place) for place in range(len(names))]
-    heads = [f"{letter} {figure}" for letter in letters for figure in ("AUROC", "AP")]
-    table = Table("per cent", dict.fromkeys(heads, ".2f"), title_width=14)
+    table = Table("AUROC / AP", dict.fromkeys(names, ""), title_width=14, narrowest=13)
+
+    def print_row(name, figures):
+        table.row(name[:14], [f"{auroc:.2f} / {ap:5.2f}" for auroc, ap, _ in figures])
+
     results = []
     for path in data.files([arguments.folder], arguments.only):
         found = data.anomalies(path)
         figures = None if found is None else run_set(found, arguments)
         if figures is not None:
             results.append(figures)
-            table.row(path.stem[:14], figures[:, :2].ravel())
+            print_row(path.stem, figures)
     half = len(results) // 2
     if half:
-        table.row(f"first {half}", np.mean(results[:half], axis=0)[:, :2].ravel())
-        table.row(f"last {len(results) - half}", np.mean(results[half:], axis=0)[:, :2].ravel())
+        print_row(f"first {half}", np.mean(results[:half], axis=0))
+        print_row(f"last {len(results) - half}", np.mean(results[half:], axis=0))
     return np.array(results)
 
 

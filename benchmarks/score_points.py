@@ -35,9 +35,7 @@ def main():
     parser.add_argument("files", nargs="+", type=file)
     parser.add_argument("--columns", type=int, default=10_000)
     parser.add_argument("--components", type=int, default=16)
-    parser.add_argument(
-        "--rows", type=int, default=3000, help="training rows; 300 others are scored"
-    )
+    parser.add_argument("--rows", type=int, default=3000, help="training rows")
     arguments = start(parser)
     n = arguments.rows
     for path in arguments.files:

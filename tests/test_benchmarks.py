@@ -102,18 +102,17 @@ def test_table_aligns_cells_below_their_heads(capsys):
 
     table = Table("set", {"score": ".2f", "a long head": "d"}, title_width=5)
     table.row("wine", [1.234, None])
-    table.row("iris", [np.nan, 12])
+    table.row(150, [np.nan, 12])
     assert capsys.readouterr().out.splitlines() == [
         "set     score  a long head",
         "wine     1.23            -",
-        "iris        -           12",
+        "150         -           12",
     ]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_processor_time_of_an_epoch_is_what_the_history_says():
     from harness.timing import epoch_seconds
-
     from skae import AutoencoderTransformer
 
     ticks = iter(np.arange(100.0))
@@ -156,21 +155,19 @@ def folder(tmp_path):
 
 SMALL = {
     "sparse_scaling": "--widths 600 800 --most-dense 600 --reference 600 --rounds 1 --steps 2",
-    "score_points": "FOLDER/words_X.npz --columns 15 --components 2 --rows 20",
+    "score_points": "FOLDER/worm_neuron_counts_X.npz --columns 15 --components 2 --rows 30",
     "anomaly": "FOLDER --only odd --seeds 1",
     "sparse_quality": "FOLDER counts",
 }
 
 
-@pytest.mark.slow  # a process each
+@pytest.mark.slow  # trainings with default settings
 @pytest.mark.parametrize("name", SMALL)
-def test_benchmark_prints_a_table_of_small_data(name, folder):
+def test_benchmark_prints_a_table_of_small_data(name, folder, monkeypatch, capsys):
+    monkeypatch.setattr("harness.command.set_threads", lambda n_threads: None)  # would stay set
     arguments = SMALL[name].replace("FOLDER", str(folder)).split()
-    command = [sys.executable, f"benchmarks/{name}.py", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    assert len(ended.stdout.splitlines()) >= 4
+    run(monkeypatch, BENCHMARKS / f"{name}.py", *arguments)
+    assert len(capsys.readouterr().out.splitlines()) >= 4
 
 
 @pytest.mark.parametrize("name", ["dense", "grouped", "parted", "words", "official"])

@@ -31,7 +31,7 @@ class Table:
 
     def _print(self, name, cells):
         aligned = (f"{cell:>{width}}" for cell, (width, _) in zip(cells, self.columns, strict=True))
-        print(f"{name:{self.title_width}}" + "".join(aligned), flush=True)
+        print(f"{name!s:{self.title_width}}" + "".join(aligned), flush=True)
 
 
 def _cell(value, spec):

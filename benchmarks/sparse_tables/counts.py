@@ -25,7 +25,7 @@ def run(folder, arguments):
     train, test = train_test_split(X, test_size=0.3, random_state=0)
     print(f"\nworm_neuron_counts: {zeros(test):.4%} zeros in held-out cells")
     heads = {"zeros": ".4%", "means corr.": ".4f", "smallest": ".0f", "type": ""}
-    table = Table("", heads | {"score": ".1f", "CPU, s": ".0f"}, title_width=34)
+    table = Table("", heads | {"score": ".1f", "CPU, s": ".0f"}, title_width=34, narrowest=10)
     for likelihood in LIKELIHOODS:
         vae = VAETransformer(16, likelihood=likelihood, random_state=0)
         with Stopwatch() as watch:
