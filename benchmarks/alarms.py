@@ -21,46 +21,35 @@ The last column is the standard error of a share of 5 per cent, from training ro
 Run: python benchmarks/alarms.py FOLDER [FOLDER ...] [--rows 500] [--seeds 5] [--only NAME ...]
 """
 
-import argparse
 import warnings
-from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
 
+from harness import data, made_up
+from harness.command import argument_parser, folder, start
+from harness.report import Table
 from skae import AutoencoderOutlierDetector
 
 FDR, SHARE, BATCH, N_SPOILT, N_BATCHES, MOST_NEW = 0.1, 0.05, 100, 3, 20, 1000
-
-
-def one_hot(n_rows=2000, sizes=(4, 6, 3, 8, 12, 5)):
-    """Return rows of categories that depend on a hidden one of three classes."""
-    rng = np.random.RandomState(0)
-    kind = rng.randint(3, size=n_rows)
-    columns = []
-    for size in sizes:
-        shares = rng.dirichlet(np.full(size, 0.35), size=3)
-        columns.append(np.eye(size)[[rng.choice(size, p=shares[k]) for k in kind]])
-    return np.hstack(columns)
+FIGURES = ("auto", "0.05", "IF", "LOF", "null", "FDP", "found", "error")
 
 
 def tables(folders):
-    """Yield names and rows."""
-    cancer, digits = load_breast_cancer(), load_digits()
-    yield "wine (sklearn)", load_wine().data
-    yield "breast cancer", cancer.data[cancer.target == 1]
-    yield "digits 0", digits.data[digits.target == 0]
-    yield "one-hot", one_hot()
-    yield "one-hot, CSR", sp.csr_array(one_hot())
-    for path in sorted(path for folder in folders for path in Path(folder).glob("*.npz")):
-        with np.load(path) as file:
-            if "indptr" in file:
-                yield path.stem, sp.csr_array(sp.load_npz(path).astype(np.float64))
-            elif {"X", "y"} <= set(file) and set(np.unique(file["y"])) <= {0, 1}:
-                yield path.stem, file["X"][file["y"] == 0].astype(np.float64)
+    """Yield names and normal rows."""
+    cancer, digits = data.of_sklearn("breast_cancer"), data.of_sklearn("digits")
+    yield "wine (sklearn)", data.of_sklearn("wine").X
+    yield "breast cancer", cancer.X[cancer.y == 1]
+    yield "digits 0", digits.X[digits.y == 0]
+    yield "one-hot", made_up.classes()
+    yield "one-hot, CSR", sp.csr_array(made_up.classes())
+    for path in data.files(folders):
+        found = data.anomalies(path)
+        X = data.csr_rows(path) if found is None else found.X[found.y == 0]
+        if X is not None:
+            yield path.stem, X
 
 
 def spoil(rows, spread, rng):
@@ -84,12 +73,11 @@ def false_discoveries(detector, new, spread, rng):
     return np.mean(null), np.mean(false), np.mean(found)
 
 
-def measure(X, seed, n_rows):
+def measure(X, seed, n_train):
     """Return all figures of one split, in per cent."""
     rng = np.random.RandomState(seed)
     order = rng.permutation(X.shape[0])
-    half = min(n_rows, X.shape[0] // 2)
-    train, new = X[order[:half]], X[order[half:][:MOST_NEW]]
+    train, new = X[order[:n_train]], X[order[n_train:][:MOST_NEW]]
     if sp.issparse(X):
         spread = abs(train).max() * (train.count_nonzero(axis=0) > 0)
     else:
@@ -102,31 +90,29 @@ def measure(X, seed, n_rows):
     ]
     shares = [np.mean(trusting.decision_function(new) < 0)]
     shares += [np.mean(other.fit(train).predict(new) == -1) for other in others]
-    error = np.sqrt(SHARE * (1 - SHARE) * (1 / half + 1 / new.shape[0]))
+    error = np.sqrt(SHARE * (1 - SHARE) * (1 / n_train + 1 / new.shape[0]))
     return 100 * np.array([*shares, *false_discoveries(trusting, new, spread, rng), error])
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folders", nargs="+")
-    parser.add_argument("--rows", type=int, default=500)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", nargs="+")
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    heads = ["auto", "0.05", "IF", "LOF", "null", "FDP", "found", "error"]
-    print(f"{'':24}{'rows':>6}" + "".join(f"{head:>7}" for head in heads))
+    parser = argument_parser(__doc__, seeds=5)
+    parser.add_argument("folders", nargs="+", type=folder)
+    parser.add_argument("--rows", type=int, default=500, help="training rows at most")
+    parser.add_argument("--only", nargs="+", help="names of tables, files without their ending")
+    arguments = start(parser)
+    warnings.simplefilter("ignore")  # LOF's of duplicates, ours of few rows
+    table = Table("per cent", {"rows": "d"} | dict.fromkeys(FIGURES, ".1f"))
     means = []
     for name, X in tables(arguments.folders):
         if arguments.only and name not in arguments.only:
             continue
-        runs = np.array([measure(X, seed, arguments.rows) for seed in range(arguments.seeds)])
+        n_train = min(arguments.rows, X.shape[0] // 2)
+        runs = np.array([measure(X, seed, n_train) for seed in range(arguments.seeds)])
         figures = runs.mean(axis=0)
         figures[-1] /= np.sqrt(len(runs))
         means.append(figures)
-        n_train = min(arguments.rows, X.shape[0] // 2)
-        print(f"{name:24}{n_train:6}" + "".join(f"{x:7.1f}" for x in figures), flush=True)
-    print(f"{'mean':30}" + "".join(f"{x:7.1f}" for x in np.mean(means, axis=0)))
+        table.row(name, [n_train, *figures])
+    table.row("mean", [None, *np.mean(means, axis=0)])
 
 
 if __name__ == "__main__":

@@ -3,22 +3,24 @@
 Each job runs in a fresh process with the threads that it takes by itself: alone, and beside as many
 processes that count without end as there are cores, in turns. A job of one thread then has about
 two thirds of a core. Threads that wait for each other have far less: the one that does the work
-waits for its turn while the others spin. Prints the median seconds of both and their ratio.
+waits for its turn while the others spin. Prints the median seconds of both, on the wall, and the
+median of their ratios.
 
 Run: python benchmarks/busy_machine.py [--rounds 3] [--only JOB ...]
 """
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
-import time
-import warnings
+from functools import partial
 
 import numpy as np
-import scipy.sparse as sp
 
+from harness.command import argument_parser, start
+from harness.made_up import zipf_rows
+from harness.report import Table
+from harness.timing import Stopwatch, in_turns, ratio
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, VAETransformer
 
 
@@ -44,10 +46,7 @@ def large_steps():
 
 def sparse_fit():
     """Train on 6,000 x 20,000 sparse counts, 80 in a row, for five epochs."""
-    rng = np.random.RandomState(0)
-    columns = (20_000 * rng.uniform(size=6000 * 80) ** 3).astype(int)
-    rows = np.arange(6000).repeat(80)
-    X = sp.csr_array((np.ones(len(rows)), (rows, columns)), shape=(6000, 20_000))
+    X = zipf_rows(6000, 20_000, 80)
     VAETransformer(likelihood="multinomial", max_iter=5, random_state=0).fit(X)
 
 
@@ -58,6 +57,7 @@ def inference():
 
 
 JOBS = {job.__name__: job for job in (detector, dense_fit, large_steps, sparse_fit, inference)}
+N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def seconds(name):
@@ -77,28 +77,22 @@ def seconds_beside(name):
             process.wait()
 
 
-N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = argument_parser(__doc__, rounds=3, threads=None)
     parser.add_argument("--only", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = start(parser)
     if arguments.job:
-        warnings.simplefilter("ignore")  # few epochs are meant
-        start = time.perf_counter()
-        JOBS[arguments.job]()
-        print(time.perf_counter() - start)
+        with Stopwatch() as watch:
+            JOBS[arguments.job]()
+        print(watch.wall)
         return
-    print(f"{N_CORES} cores\n{'job':<12} {'alone':>8} {'beside':>8} {'ratio':>6}")
+    table = Table(f"{N_CORES} cores", dict.fromkeys(("alone, s", "beside, s", "ratio"), ".2f"))
     for name in arguments.only:
-        pairs = [(seconds(name), seconds_beside(name)) for _ in range(arguments.rounds)]
-        alone, beside = (statistics.median(one) for one in zip(*pairs, strict=True))
-        print(f"{name:<12} {alone:8.2f} {beside:8.2f} {beside / alone:6.2f}", flush=True)
+        sides = {"alone": partial(seconds, name), "beside": partial(seconds_beside, name)}
+        times = in_turns(sides, arguments.rounds, warm_up=False)
+        medians = [np.median(each) for each in times.values()]
+        table.row(name, [*medians, ratio(times["beside"], times["alone"]).median])
 
 
 if __name__ == "__main__":

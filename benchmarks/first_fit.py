@@ -8,13 +8,17 @@ took longest to import.
 Run: python benchmarks/first_fit.py [--rounds 7] [--estimator AutoencoderTransformer]
 """
 
-import argparse
 import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
+
+from harness.command import argument_parser, start
+from harness.report import Table
+from harness.timing import in_turns
 
 FIT = """
 from sklearn.datasets import load_wine
@@ -47,26 +51,20 @@ def largest_imports(program, n_largest=12):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = argument_parser(__doc__, rounds=7, threads=None)
     parser.add_argument("--estimator", default="AutoencoderTransformer")
-    arguments = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    arguments = start(parser)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that are timed
     programs = {
         "import torch": "import torch",
         "import torch, sklearn.base": "import torch, sklearn.base",
         "import skae, first fit": FIT.format(estimator=arguments.estimator),
     }
-    for program in programs.values():
-        processor_time(program)  # files into memory
-    times = {name: [] for name in programs}
-    for _ in range(arguments.rounds):
-        for name, program in programs.items():
-            times[name].append(processor_time(program))
-    torch_alone = np.array(times["import torch"])
+    sides = {name: partial(processor_time, program) for name, program in programs.items()}
+    times = in_turns(sides, arguments.rounds)
+    table = Table("CPU seconds", {"median": ".2f", "beyond torch": ".2f"}, title_width=28)
     for name, seconds in times.items():
-        beyond = np.median(np.array(seconds) - torch_alone)
-        print(f"{name:28}{np.median(seconds):6.2f} s{beyond:8.2f} s beyond torch")
+        table.row(name, [np.median(seconds), np.median(seconds - times["import torch"])])
     print("\nlargest imports of the last, own time:")
     for milliseconds, package in largest_imports(programs["import skae, first fit"]):
         print(f"{milliseconds:8.0f} ms  {package}")

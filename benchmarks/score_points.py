@@ -1,57 +1,54 @@
 """How far off is the score of a VAE that looks at few points of the posterior?
 
-Reads npz files of CSR matrices, keeps the most frequent columns, fits on some rows and scores
-others at 2 to 32 points and at 512. Prints, in nats a row, the mean score, and for each number of
-points the mean absolute and the mean difference from 512.
+Reads npz files of CSR matrices, keeps the most frequent columns, fits on 3,000 rows (--rows)
+and scores 300 others at 2 to 32 points and at 512. Prints, in nats a row, the mean score, and for
+each number of points the mean absolute and the mean difference from 512.
 
 Run: python benchmarks/score_points.py FILE [FILE ...] [--columns 10000] [--components 16]
+     [--rows 3000]
 """
 
-import argparse
-
 import numpy as np
-import scipy.sparse as sp
-import torch
 
+from harness import data
+from harness.command import argument_parser, file, start
+from harness.report import Table
 from skae import VAETransformer
 from skae._training.bottlenecks import _cubature_points
 
+MOST_POINTS = 512
 
-def rows_of(path, n_columns):
-    """Return counts in the most frequent columns, rows with an entry alone."""
-    with np.load(path) as file:
-        parts = file["data"].astype(float), file["indices"], file["indptr"]
-        X = sp.csr_array(parts, shape=tuple(file["shape"]))
-    used = np.sort(np.argsort(-(X > 0).sum(axis=0), kind="stable")[:n_columns])
-    X = X[:, used]
-    return X[X.sum(axis=1) > 0]
+
+def scores_of(train, test, n_components):
+    """Return the scores of the test rows by number of points."""
+    vae = VAETransformer(n_components, likelihood="multinomial", max_iter=15, random_state=0)
+    vae.fit(train)
+    scores = {}
+    for n_points in (2, 4, 8, 16, 32, MOST_POINTS):
+        vae.module_.bottleneck.points = _cubature_points(n_components, n_points, seed=7)
+        scores[n_points] = vae.score_samples(test)
+    return scores
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("files", nargs="+")
+    parser = argument_parser(__doc__)
+    parser.add_argument("files", nargs="+", type=file)
     parser.add_argument("--columns", type=int, default=10_000)
     parser.add_argument("--components", type=int, default=16)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    parser.add_argument("--rows", type=int, default=3000, help="training rows")
+    arguments = start(parser)
+    n = arguments.rows
     for path in arguments.files:
-        X = rows_of(path, arguments.columns)
-        vae = VAETransformer(
-            arguments.components, likelihood="multinomial", max_iter=15, random_state=0
-        ).fit(X[:3000])
-        scores = {}
-        for n_points in (2, 4, 8, 16, 32, 512):
-            vae.module_.bottleneck.points = _cubature_points(arguments.components, n_points, seed=7)
-            scores[n_points] = vae.score_samples(X[3000:3300])
-        reference = scores.pop(512)
-        print(f"{path}: {X.shape[1]} columns, {reference.mean():.1f} nats a row at 512 points")
+        X = data.most_frequent(data.csr_rows(path), arguments.columns)
+        scores = scores_of(X[:n], X[n : n + 300], arguments.components)
+        reference = scores.pop(MOST_POINTS)
+        print(
+            f"\n{path}: {X.shape[1]} columns, {reference.mean():.1f} nats a row at {MOST_POINTS} "
+            "points"
+        )
+        table = Table("points", {"off": ".3f", "on average": "+.3f"}, title_width=8)
         for n_points, found in scores.items():
-            off = found - reference
-            print(
-                f"  {n_points:3} points: {np.abs(off).mean():.3f} off, {off.mean():+.3f} on average"
-            )
+            table.row(n_points, [np.abs(found - reference).mean(), (found - reference).mean()])
 
 
 if __name__ == "__main__":

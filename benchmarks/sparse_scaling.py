@@ -10,8 +10,8 @@ law. For each width the sides run the same network in one process, in turns:
   the process with MALLOC_MMAP_THRESHOLD_=2000000000 and the same MALLOC_TRIM_THRESHOLD_ to have it
   without that.
 
-Prints the median time of a step, rows per second, and ratios: to the usual step in the same round,
-and to skae's step at the width --reference.
+Prints the median time of a step, rows per second, and ratios: of the usual step in the same round,
+and to skae's step at the width --reference. With one thread it is processor time.
 
 With --optimizer it times Adam alone over all rows of a weight and over some of them: the threshold
 in ``skae/_kernels/optimizer.py``. With --memory it fits one large table, transforms and scores it,
@@ -22,45 +22,29 @@ Run: python benchmarks/sparse_scaling.py [--widths 2000 20000 50000 200000 10000
      python benchmarks/sparse_scaling.py --memory [--rows 100000 --columns 200000 --stored 100]
 """
 
-import argparse
-import itertools
-import threading
-import time
-import warnings
-from pathlib import Path
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
+from harness.command import argument_parser, start
+from harness.made_up import zipf_rows
+from harness.memory import PeakMemory
+from harness.report import Table
+from harness.timing import Stopwatch, clock_of, epoch_seconds, in_turns, ratio
 from skae import AutoencoderTransformer
 from skae._kernels import optimizer as skae_optimizer
 from skae._kernels.optimizer import RowAdamW
 from skae._kernels.rows import row_gradient
 
-N_COMPONENTS = 32
+N_COMPONENTS, USUAL_STEPS, ADAM_STEPS = 32, 5, 15
 
 
-def zipf_rows(n_rows, n_features, n_stored, seed=0):
-    """Return CSR rows of small counts in columns whose frequency falls as 1 / (10 + rank)."""
-    rng = np.random.default_rng(seed)
-    ends = np.cumsum(1.0 / (10.0 + np.arange(n_features)))
-    # Some draws meet: a few more than are to be stored.
-    drawn = rng.random((n_rows, round(1.1 * n_stored))) * ends[-1]
-    columns = rng.permutation(n_features)[np.searchsorted(ends, drawn).clip(max=n_features - 1)]
-    rows = np.repeat(np.arange(n_rows), drawn.shape[1])
-    X = sp.csr_array(
-        (np.ones(rows.size), (rows, columns.ravel())), shape=(n_rows, n_features), dtype=np.float32
-    )
-    X.sum_duplicates()
-    return X
-
-
-def skae_step(X, arguments):
-    """Return a function that fits for one epoch and returns the seconds of a step."""
-    estimator = AutoencoderTransformer(
+def skae_estimator(arguments):
+    """Return an estimator of which each fit is one epoch more."""
+    return AutoencoderTransformer(
         N_COMPONENTS,
         hidden_layer_sizes=(arguments.hidden,),
         activation="relu",
@@ -71,13 +55,6 @@ def skae_step(X, arguments):
         warm_start=True,
         random_state=0,
     )
-    n_batches = -(-X.shape[0] // arguments.batch_size)
-
-    def step():
-        return estimator.fit(X).net_.history[-1, "dur"] / n_batches
-
-    step()
-    return step, estimator.sparse_method_
 
 
 class Usual(nn.Module):
@@ -86,7 +63,7 @@ class Usual(nn.Module):
     def __init__(self, n_features, n_hidden, likelihood):
         super().__init__()
         sizes = [n_features, n_hidden, N_COMPONENTS, n_hidden, n_features]
-        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
+        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
         self.net = nn.Sequential(layers[0], nn.ReLU(), layers[1], layers[2], nn.ReLU(), layers[3])
         self.squared = likelihood == "gaussian"
 
@@ -98,109 +75,93 @@ class Usual(nn.Module):
         return (mean - x * raw).sum(dim=1).mean()
 
 
-def usual_step(X, arguments):
-    """Return a function that runs some steps of the usual way and returns the seconds of one."""
+def usual_epoch(X, arguments, clock):
+    """Return a function that runs some steps of the usual way and returns their seconds."""
     torch.manual_seed(0)
     net = Usual(X.shape[1], arguments.hidden, arguments.likelihood)
     with torch.no_grad():
         net.net[-1].bias.fill_(-np.log(X.shape[1]))
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
-    n_steps = 5
 
-    def step():
+    def epoch():
         order = np.random.default_rng(0).permutation(X.shape[0])
-        start = time.perf_counter()
-        for i in range(n_steps):
+        start = clock()
+        for i in range(USUAL_STEPS):
             rows = X[order[i * arguments.batch_size : (i + 1) * arguments.batch_size]]
             optimizer.zero_grad()
             net(torch.from_numpy(rows.toarray())).backward()
             optimizer.step()
-        return (time.perf_counter() - start) / n_steps
+        return clock() - start
 
-    step()
-    return step
+    return epoch
+
+
+def time_steps(arguments):
+    """Return {width: (seconds of skae's step, of the usual one or None, way of skae)}."""
+    clock = clock_of(arguments.threads)
+    estimators = {width: skae_estimator(arguments) for width in arguments.widths}
+    sides = {}
+    for width, estimator in estimators.items():
+        X = zipf_rows(arguments.steps * arguments.batch_size, width, arguments.stored)
+        sides[width, "skae"] = partial(epoch_seconds, estimator, X, clock)
+        if width <= arguments.most_dense:
+            sides[width, "usual"] = usual_epoch(X, arguments, clock)
+    times = in_turns(sides, arguments.rounds)
+    steps = {}
+    for width, estimator in estimators.items():
+        usual = times.get((width, "usual"))
+        usual = None if usual is None else usual / USUAL_STEPS
+        ours = times[width, "skae"] / arguments.steps
+        steps[width] = ours, usual, estimator.sparse_method_
+    return steps
 
 
 def compare(arguments):
     """Print a line for each width."""
+    steps = time_steps(arguments)
     print(
         f"{arguments.likelihood}, batch {arguments.batch_size}, {arguments.hidden} hidden units, "
-        f"{torch.get_num_threads()} threads"
+        f"{arguments.threads} threads"
     )
-    print(
-        f"{'columns':>9}{'way':>9}{'step, ms':>10}{'rows/s':>9}{'usual, ms':>11}"
-        f"{'times faster':>14}   to reference"
-    )
-    sides = {}
-    for width in arguments.widths:
-        X = zipf_rows(arguments.steps * arguments.batch_size, width, arguments.stored)
-        step, method = skae_step(X, arguments)
-        usual = usual_step(X, arguments) if width <= arguments.most_dense else None
-        sides[width] = (step, method, usual)
-    times = {width: ([], []) for width in sides}
-    for _ in range(arguments.rounds):
-        for width, (step, _, usual) in sides.items():
-            times[width][0].append(step())
-            times[width][1].append(usual() if usual else np.nan)
-    reference = times.get(arguments.reference, next(iter(times.values())))[0]
-    for width, (ours, usual) in times.items():
-        ours, usual = np.array(ours), np.array(usual)
-        print(
-            f"{width:>9}{sides[width][1]:>9}{1e3 * np.median(ours):10.1f}"
-            f"{arguments.batch_size / np.median(ours):9.0f}{1e3 * np.median(usual):11.1f}"
-            f"{np.median(usual / ours):14.1f}{np.median(ours / np.array(reference)):13.2f}"
-        )
+    heads = {"way": "", "step, ms": ".1f", "rows/s": ".0f", "usual, ms": ".1f"}
+    table = Table("columns", heads | {"times faster": ".1f", "to reference": ".2f"}, title_width=9)
+    reference, *_ = steps.get(arguments.reference, next(iter(steps.values())))
+    for width, (ours, usual, way) in steps.items():
+        median = np.median(ours)
+        cells = [way, 1e3 * median, arguments.batch_size / median]
+        if usual is None:
+            cells += [None, None]
+        else:
+            cells += [1e3 * np.median(usual), ratio(usual, ours).median]
+        table.row(width, [*cells, ratio(ours, reference).median])
 
 
-def optimizer_alone():
+def adam_milliseconds(optimizer, weight, gradient, clock):
+    """Return the median time of an Adam step."""
+    seconds = []
+    for _ in range(ADAM_STEPS):
+        weight.grad = gradient
+        start = clock()
+        optimizer.step()
+        seconds.append(clock() - start)
+    return 1e3 * np.median(seconds)
+
+
+def optimizer_alone(clock):
     """Print the time of an Adam step over all rows and over a share of them."""
-    print(f"{'rows':>9}{'share':>7}{'all, ms':>9}{'some, ms':>10}")
+    table = Table("rows", {"share": ".2f", "all, ms": ".1f", "some, ms": ".1f"}, title_width=9)
     for n_rows in (20_000, 200_000):
         weight = nn.Parameter(torch.zeros(n_rows, 128))
         optimizer = RowAdamW([weight], fused=True)
         for share in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
             n = round(share * n_rows)
             rows = torch.randperm(n_rows)[:n].sort().values
-            values = torch.randn(n, 128)
-            some = row_gradient(rows, values, n_rows, sparse=True)
-
+            some = row_gradient(rows, torch.randn(n, 128), n_rows, sparse=True)
             times = []
             for most in (0.0, 1.0):  # all rows, whatever the share; and never all
                 skae_optimizer.MOST_ROWS = most
-                seconds = []
-                for _ in range(15):
-                    weight.grad = some
-                    start = time.perf_counter()
-                    optimizer.step()
-                    seconds.append(time.perf_counter() - start)
-                times.append(1e3 * np.median(seconds))
-            print(f"{n_rows:>9}{share:7.2f}{times[0]:9.1f}{times[1]:10.1f}")
-
-
-class Peak:
-    """Largest resident memory of this process while a block runs, over that before it, in MB."""
-
-    def __enter__(self):
-        self.before = self.most = self._now()
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-        self.thread.start()
-        self.start = time.perf_counter()
-        return self
-
-    def __exit__(self, *_):
-        self.seconds = time.perf_counter() - self.start
-        self.ended.set()
-        self.thread.join()
-        self.megabytes = (self.most - self.before) / 2**20
-
-    @staticmethod
-    def _now():
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-    def _watch(self):
-        while not self.ended.wait(0.005):
-            self.most = max(self.most, self._now())
+                times.append(adam_milliseconds(optimizer, weight, some, clock))
+            table.row(n_rows, [share, *times])
 
 
 def memory(arguments):
@@ -219,14 +180,15 @@ def memory(arguments):
         f"{X.shape[0]} x {X.shape[1]}, {X.nnz / np.prod(X.shape):.3%} stored; first and last "
         f"layer with gradients and moments {weights:.0f} MB"
     )
+    table = Table("", {"wall, s": ".1f", "CPU, s": ".1f", "peak, MiB": ".0f"}, title_width=14)
     for name in ("fit", "transform", "score_samples"):
-        with Peak() as peak:
+        with PeakMemory() as peak, Stopwatch() as watch:
             getattr(estimator, name)(X)
-        print(f"{name:14} {peak.seconds:8.1f} s {peak.megabytes:8.0f} MB", flush=True)
+        table.row(name, [watch.wall, watch.cpu, peak.mib])
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, rounds=7)
     parser.add_argument(
         "--widths", type=int, nargs="*", default=[2_000, 20_000, 50_000, 200_000, 1_000_000]
     )
@@ -238,18 +200,14 @@ def main():
     parser.add_argument("--stored", type=int, default=75)
     parser.add_argument("--likelihood", default="poisson")
     parser.add_argument("--method", default="auto")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--optimizer", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--columns", type=int, default=200_000)
     parser.add_argument("--epochs", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    warnings.simplefilter("ignore", ConvergenceWarning)
+    arguments = start(parser)
     if arguments.optimizer:
-        optimizer_alone()
+        optimizer_alone(clock_of(arguments.threads))
     elif arguments.memory:
         memory(arguments)
     else:

@@ -8,22 +8,22 @@ fused AdamW, a new order of rows in every epoch) in one process, in turns:
 - skorch: a ``NeuralNet`` with its usual data loader and a fused optimiser.
 
 Prints, for each setting, the median time of an epoch and of a step, and the ratio of each round to
-the torch loop's in the same round (median, lowest, highest).
+the torch loop's in the same round (median, lowest, highest). With one thread it is processor time,
+with more of them time on the wall.
 
 Run: python benchmarks/training_speed.py [--rounds 9] [--threads 1]
 """
 
-import argparse
-import time
-import warnings
 from functools import partial
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from torch import nn
 
+from harness.command import argument_parser, start
+from harness.report import Table
+from harness.timing import clock_of, epoch_seconds, in_turns, ratio
 from skae import AutoencoderTransformer
 
 # name: (n_rows, n_features, n_hidden, n_components, batch_size)
@@ -58,7 +58,7 @@ class Plain(nn.Module):
 
 
 def torch_epoch(X, sizes, batch_size):
-    """Return a function that runs one epoch of the hand-written loop and returns its seconds."""
+    """Return a function that runs one epoch of the hand-written loop."""
     torch.manual_seed(0)
     net, x = Plain(X.shape[1], *sizes), torch.from_numpy(X)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, fused=True)
@@ -73,12 +73,12 @@ def torch_epoch(X, sizes, batch_size):
             losses.append(loss.detach())
         return float(torch.stack(losses).mean())
 
-    return partial(timed, epoch)
+    return epoch
 
 
-def skae_epoch(X, sizes, batch_size):
-    """Return a function that fits for one epoch and returns the seconds that the history says."""
-    estimator = AutoencoderTransformer(
+def skae_estimator(sizes, batch_size):
+    """Return an estimator of which each fit is one epoch more."""
+    return AutoencoderTransformer(
         sizes[1],
         hidden_layer_sizes=sizes[:1],
         batch_size=batch_size,
@@ -86,7 +86,6 @@ def skae_epoch(X, sizes, batch_size):
         warm_start=True,
         random_state=0,
     )
-    return lambda: estimator.fit(X).net_.history[-1, "dur"]
 
 
 class _Same(nn.Module):
@@ -97,7 +96,7 @@ class _Same(nn.Module):
 
 
 def skorch_epoch(X, sizes, batch_size):
-    """Return a function that runs one epoch of plain skorch and returns its seconds."""
+    """Return a function that runs one epoch of plain skorch."""
     net = NeuralNet(
         Plain,
         _Same,
@@ -114,49 +113,41 @@ def skorch_epoch(X, sizes, batch_size):
         verbose=0,
     ).initialize()
     y = np.zeros(len(X), dtype=np.float32)
-    return partial(timed, partial(net.partial_fit, X, y))
+    return partial(net.partial_fit, X, y)
 
 
-def timed(run):
+def seconds_of(run, clock):
     """Return the seconds of a call."""
-    start = time.perf_counter()
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def compare(name, rounds):
+def compare(name, rounds, clock):
     """Time the three sides in turns and print their medians and ratios."""
     n_rows, n_features, *sizes, batch_size = SETTINGS[name]
     X = np.random.RandomState(0).normal(size=(n_rows, n_features)).astype(np.float32)
+    ours = skae_estimator(sizes, batch_size)
     sides = {
-        "torch": torch_epoch(X, sizes, batch_size),
-        "skae": skae_epoch(X, sizes, batch_size),
-        "skorch": skorch_epoch(X, sizes, batch_size),
+        "torch": partial(seconds_of, torch_epoch(X, sizes, batch_size), clock),
+        "skae": partial(epoch_seconds, ours, X, clock),
+        "skorch": partial(seconds_of, skorch_epoch(X, sizes, batch_size), clock),
     }
-    for epoch in sides.values():
-        epoch()  # first touches, not timed
-    times = {side: [] for side in sides}
-    for _ in range(rounds):
-        for side, epoch in sides.items():
-            times[side].append(epoch())
-    n_batches = -(-n_rows // batch_size)
-    print(f"\n{name}, {n_rows} rows ({n_batches} steps an epoch)")
-    print(f"{'':8}{'epoch, ms':>11}{'step, us':>11}{'ratio':>8}   lowest  highest")
+    times = in_turns(sides, rounds)
+    n_steps = -(-n_rows // batch_size)
+    print(f"\n{name}, {n_rows} rows ({n_steps} steps an epoch)")
+    heads = {"epoch, ms": ".1f", "step, us": ".0f"}
+    table = Table("", heads | dict.fromkeys(("ratio", "lowest", "highest"), ".2f"), title_width=8)
     for side, seconds in times.items():
-        ratios = np.divide(seconds, times["torch"])
         median = np.median(seconds)
-        print(
-            f"{side:8}{1e3 * median:11.1f}{1e6 * median / n_batches:11.0f}"
-            f"{np.median(ratios):8.2f}{ratios.min():9.2f}{ratios.max():9.2f}"
-        )
+        table.row(side, [1e3 * median, 1e6 * median / n_steps, *ratio(seconds, times["torch"])])
+
+
+def main():
+    arguments = start(argument_parser(__doc__, rounds=9))
+    for setting in SETTINGS:
+        compare(setting, arguments.rounds, clock_of(arguments.threads))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    for setting in SETTINGS:
-        compare(setting, arguments.rounds)
+    main()

@@ -1,0 +1,223 @@
+"""Every benchmark says what it asks, is listed and starts; what they share is right."""
+
+import ast
+import os
+import runpy
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+SCRIPTS = sorted(BENCHMARKS.glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def beside_the_scripts(monkeypatch):
+    """A script finds the packages beside it, as Python has it that is started with the script."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def run(monkeypatch, path, *arguments):
+    monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+    return runpy.run_path(str(path), run_name="__main__")
+
+
+def test_the_benchmarks_are_found():
+    assert len(SCRIPTS) >= 9
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_benchmark_opens_with_its_question_and_is_listed(path):
+    question, *_ = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()
+    assert "?" in question
+    assert f"`{path.name}" in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_benchmark_starts_and_prints_its_text(path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, path, "--help")
+    assert ended.value.code == 0
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    printed = capsys.readouterr().out
+    assert text in printed
+    assert "--help" in printed
+
+
+def test_a_benchmark_starts_from_the_root_of_a_clone():
+    command = [sys.executable, "benchmarks/first_fit.py", "--help"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "What does the first fit" in ended.stdout
+
+
+def test_a_folder_that_does_not_exist_is_an_error_that_names_it(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, BENCHMARKS / "anomaly.py", "nowhere")
+    assert ended.value.code == 2
+    assert "there is no folder 'nowhere'" in capsys.readouterr().err
+
+
+def test_sides_take_turns_and_the_first_round_is_thrown_away():
+    from harness.timing import in_turns
+
+    order = []
+
+    def side(name):
+        order.append(name)
+        return len(order)
+
+    found = in_turns({name: partial(side, name) for name in "ab"}, rounds=2)
+    assert "".join(order) == "ababab"
+    assert {name: values.tolist() for name, values in found.items()} == {"a": [3, 5], "b": [4, 6]}
+
+
+def test_ratios_are_taken_within_a_round():
+    from harness.timing import ratio
+
+    # The machine was ten times slower in the last round: no matter.
+    assert ratio([2.0, 3.0, 40.0], [1.0, 2.0, 20.0]) == (2.0, 1.5, 2.0)
+
+
+def test_paired_differences_have_the_standard_error_of_their_mean():
+    from harness.report import paired
+
+    found = paired([3.0, 1.0, 5.0, 7.0], [2.0, 1.0, 6.0, 3.0], margin=0.5)
+    difference = np.array([1.0, 0.0, -1.0, 4.0])
+    assert found.mean == 1.0
+    np.testing.assert_allclose(found.error, np.sqrt(difference.var(ddof=1) / 4))
+    assert (found.won, found.lost) == (2, 1)
+    assert np.isnan(paired([1.0], [0.0]).error)
+
+
+def test_table_aligns_cells_below_their_heads(capsys):
+    from harness.report import Table
+
+    table = Table("set", {"score": ".2f", "a long head": "d"}, title_width=5)
+    table.row("wine", [1.234, None])
+    table.row(150, [np.nan, 12])
+    assert capsys.readouterr().out.splitlines() == [
+        "set     score  a long head",
+        "wine     1.23            -",
+        "150         -           12",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_processor_time_of_an_epoch_is_what_the_history_says():
+    from harness.timing import epoch_seconds
+    from skae import AutoencoderTransformer
+
+    ticks = iter(np.arange(100.0))
+    estimator = AutoencoderTransformer(2, max_iter=1)
+    X = np.random.RandomState(0).normal(size=(40, 4))
+    # The clock is read twice, before and after the epoch.
+    assert epoch_seconds(estimator, X, lambda: next(ticks)) == 1.0
+    assert next(ticks) == 2.0
+
+
+def test_peak_of_memory_sees_what_was_freed_again():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the kernel keeps the peak on Linux alone")
+    from harness.memory import PeakMemory
+
+    with PeakMemory() as peak:
+        np.ones(40 * 2**17).sum()  # 40 MiB
+    assert 38 < peak.mib < 60
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with a set of each kind of files."""
+    rng = np.random.RandomState(0)
+    X, y, group = rng.normal(size=(60, 3)), np.arange(60) % 3, np.arange(60) // 6
+    np.savez(tmp_path / "dense.npz", X=X, y=y)
+    np.savez(tmp_path / "grouped.npz", X=X.astype(np.uint8), y=y, group=group)
+    np.savez(tmp_path / "odd.npz", X=X, y=(y == 0)[:, None])
+    np.savez(tmp_path / "parted.npz", X_train=X[:40], X_test=X[40:], y_train=y[:40], y_test=y[40:])
+    counts = sp.random_array((30, 20), density=0.2, rng=rng, format="csr", dtype=np.float32)
+    sp.save_npz(tmp_path / "words_X.npz", counts)
+    np.savez(tmp_path / "words_y.npz", y=np.arange(30) % 2, vocabulary=np.array(["a"] * 20))
+    cells = sp.csr_matrix(rng.poisson(0.4, size=(50, 30)))
+    sp.save_npz(tmp_path / "worm_neuron_counts_X.npz", cells)
+    sp.save_npz(tmp_path / "official_X_train.npz", counts[:20])
+    sp.save_npz(tmp_path / "official_X_test.npz", counts[20:])
+    np.savez(tmp_path / "official_y.npz", y_train=np.arange(20), y_test=np.arange(20, 30))
+    return tmp_path
+
+
+SMALL = {
+    "sparse_scaling": "--widths 600 800 --most-dense 600 --reference 600 --rounds 1 --steps 2",
+    "score_points": "FOLDER/worm_neuron_counts_X.npz --columns 15 --components 2 --rows 30",
+    "anomaly": "FOLDER --only odd --seeds 1",
+    "sparse_quality": "FOLDER counts",
+}
+
+
+@pytest.mark.slow  # trainings with default settings
+@pytest.mark.parametrize("name", SMALL)
+def test_benchmark_prints_a_table_of_small_data(name, folder, monkeypatch, capsys):
+    monkeypatch.setattr("harness.command.set_threads", lambda n_threads: None)  # would stay set
+    arguments = SMALL[name].replace("FOLDER", str(folder)).split()
+    run(monkeypatch, BENCHMARKS / f"{name}.py", *arguments)
+    assert len(capsys.readouterr().out.splitlines()) >= 4
+
+
+@pytest.mark.parametrize("name", ["dense", "grouped", "parted", "words", "official"])
+def test_each_kind_of_files_is_split_into_rows_that_go_with_their_labels(name, folder):
+    from harness import data
+
+    found = data.load(folder, name)
+    train, test = data.split(found, seed=1)
+    assert train.test is None
+    for part in (train, test):
+        assert part.X.dtype == np.float64
+        assert part.X.shape[0] == len(part.y)
+    assert sp.issparse(train.X) == (name in ("words", "official"))
+    assert train.X.shape[0] + test.X.shape[0] == (30 if sp.issparse(train.X) else 60)
+
+
+def test_split_keeps_the_source_s_rows_then_groups_then_classes(folder):
+    from harness import data
+
+    official = data.split(data.load(folder, "official"))
+    assert official[0].y.tolist() == list(range(20))
+    assert official[1].y.tolist() == list(range(20, 30))
+    train, test = data.split(data.load(folder, "grouped"))
+    assert not set(train.group) & set(test.group)
+    train, test = data.split(data.load(folder, "dense"))
+    assert np.bincount(train.y).tolist() == [14, 14, 14]
+    train, test = data.split(data.of_sklearn("diabetes"), seed=3)  # y is no class
+    again, _ = data.split(data.of_sklearn("diabetes"), seed=3)
+    assert np.array_equal(train.X, again.X)
+
+
+def test_anomalies_are_files_with_two_labels(folder):
+    from harness import data
+
+    found = {path.stem: data.anomalies(path) for path in data.files([folder])}
+    assert [name for name, each in found.items() if each is not None] == ["odd"]
+    assert found["odd"].y.tolist() == [1, 0, 0] * 20
+
+
+def test_a_set_that_is_not_there_is_an_error_that_names_it(folder):
+    from harness import data
+
+    with pytest.raises(FileNotFoundError, match="no rows of 'none' in "):
+        data.load(folder, "none")
+
+
+def test_neighbours_of_training_rows_leave_out_the_row_itself():
+    from harness.detectors import Neighbours
+
+    X = np.array([[0.0], [1.0], [3.0]])
+    detector = Neighbours(1).fit(X)
+    assert detector.score_samples(X).tolist() == [-1.0, -1.0, -2.0]
+    assert detector.score_samples(X.copy()).tolist() == [0.0, 0.0, 0.0]
