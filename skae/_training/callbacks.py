@@ -80,12 +80,13 @@ class Course(Callback):
         self.best_state: Moment | None = None
         self.converged_at: int | None = None
         if self.n_epochs > 1:  # a single epoch may be one of many calls
-            net.module_.bottleneck.begin(self.n_epochs * self.n_batches)
+            net.module_.bottleneck.on_train_begin(self.n_epochs * self.n_batches)
 
     def on_epoch_begin(self, net, **kwargs):
         """Tell the bottleneck how far the training is; a single epoch has no beginning."""
         net.module_.train()
-        net.module_.bottleneck.at(self.epoch / self.n_epochs if self.n_epochs > 1 else 1.0)
+        progress = self.epoch / self.n_epochs if self.n_epochs > 1 else 1.0
+        net.module_.bottleneck.on_epoch_begin(progress)
 
     def on_batch_begin(self, net, training=False, **kwargs):
         """Set the learning rate of this step.

@@ -13,16 +13,17 @@ from torch import Tensor
 from skae._random import derive_seed, torch_generator
 from skae._scaling import Scaling, fit_scaling, summarise_columns
 from skae._training.batches import to_csr, to_tensor
+from skae._training.defaults import default_scaling
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
 from skae._training.plan import Plan, choose_plan
 from skae._training.surroundings import usual_torch
 from skae._training.trainer import choose_device, make_net
-from skae.likelihoods import Likelihood
+from skae.likelihoods import Likelihood, Support
 from skae.likelihoods.choice import brought_inside
 
 _ROWS_FOR_LENGTH = 10_000
-_LARGEST_TOTAL = 10.0  # medians
+_TOTAL_CAP = 10.0  # medians
 # Rows are looked at no farther out than this, in the units of the network: the square of a scaled
 # number, or the total of a row, is then still finite in single precision.
 _FARTHEST_SCALED, _FARTHEST = 1e18, 1e30
@@ -31,7 +32,7 @@ _LOWEST_SCORE = float(np.finfo(np.float32).min)
 _TOTALS = 1  # purpose of a random stream of `Model.sample`
 
 
-class _Computable(Likelihood):
+class _Computable(Support):
     """Stands for the numbers that the likelihoods of unscaled rows are worked out for.
 
     Clipping changes the proportions in a row that is beyond all measure as a whole. What it costs
@@ -70,7 +71,7 @@ class Model:
     def remember(self, X) -> None:
         """Keep of training rows what new rows and sparse reconstructions are to resemble."""
         self.training_codes = self.codes(X)
-        if self.likelihood.given_total:
+        if self.likelihood.conditional_on_total:
             self.totals = _totals(X)
         self.n_stored = (X != 0).sum() / X.shape[0]
 
@@ -131,7 +132,7 @@ class Model:
         device = next(module.parameters()).device
         generator = torch_generator(seed, device=device)
         totals = None
-        if likelihood.given_total:
+        if likelihood.conditional_on_total:
             chooser = np.random.default_rng(derive_seed(seed, _TOTALS))
             totals = chooser.choice(self.totals, len(codes))
         blocks = self._decoded(
@@ -142,7 +143,7 @@ class Model:
 
     def _totals_for(self, codes, rows) -> np.ndarray | None:
         """Return the total of each row to be decoded, where the likelihood is given totals."""
-        if not self.likelihood.given_total:
+        if not self.likelihood.conditional_on_total:
             return None
         return np.full(codes.shape[0], self.totals.mean()) if rows is None else _totals(rows)
 
@@ -153,8 +154,8 @@ class Model:
         probability, the largest, as many as training rows have.
         """
         module = self.net.module_
-        if self.likelihood.has_zeros:
-            size = module.probability_of_nonzero(code, total)
+        if self.likelihood.has_zero_mass:
+            size = module.nonzero_mass(code, total)
             n_kept = size.sum(dim=1, keepdim=True).round().long()
         else:
             size = (mean - self._zero(mean)).abs()
@@ -232,7 +233,7 @@ def _for_given_totals(X, index: np.ndarray, scaling: Scaling | None) -> dict:
     length = float(cells.double().square().sum() / rows.shape[0]) ** 0.5
     totals = _totals(rows)
     usual = np.median(totals[totals > 0]) if totals.any() else 1.0
-    return {"row_length": length or 1.0, "largest_total": _LARGEST_TOTAL * float(usual)}
+    return {"input_norm": length or 1.0, "total_cap": _TOTAL_CAP * float(usual)}
 
 
 def _stack(blocks: Iterator[np.ndarray], sparse: bool):
@@ -260,7 +261,7 @@ def build_model(
     """
     sparse = sp.issparse(X)
     if input_scaling == "auto":
-        input_scaling = likelihood.default_scaling(sparse)
+        input_scaling = default_scaling(likelihood)
     columns = summarise_columns(X, index, weight)
     scaling = fit_scaling(input_scaling, columns, sparse)
     of_rows, of_encoder = (scaling, None) if likelihood.location_scale else (None, scaling)
@@ -281,7 +282,7 @@ def build_model(
         likelihood=likelihood,
         columns=columns,
         encoder_scaling=of_encoder,
-        **(_for_given_totals(X, index, of_encoder) if likelihood.given_total else {}),
+        **(_for_given_totals(X, index, of_encoder) if likelihood.conditional_on_total else {}),
         csr=plan.csr,
         device=device,
         **net,

@@ -27,8 +27,8 @@ from skae.schedules import Schedule
 
 # Steps that "auto" aims at, the least and most epochs that it takes for them, and the least steps.
 _AUTO_STEPS, _AUTO_EPOCHS, _LEAST_STEPS = 20_000, (10, 200), 500
-# The same for sparse batches: what there is to know of many rare columns is learned soon, and from
-# then on by heart (`benchmarks/sparse_quality.py`).
+# The same for sparse batches: many rare columns are learned soon, and overfitted from then on
+# (`benchmarks/sparse_quality.py`).
 _SPARSE_STEPS, _SPARSE_EPOCHS = 5_000, (10, 60)
 _AUTO_BATCH_SIZE = 128
 

@@ -21,6 +21,7 @@ from skae._hints import HintsMixin
 from skae._random import draw_seed
 from skae._training.bottlenecks import Bottleneck
 from skae._training.callbacks import SoftThreshold
+from skae._training.defaults import default_alpha
 from skae._training.diagnosis import advice
 from skae._training.model import build_model
 from skae._training.surroundings import usual_torch
@@ -152,7 +153,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
         self.sparse_method_ = self._model.plan.method if self.module_.takes_csr else "dense"
 
     def _alpha(self) -> float:
-        return self.likelihood_.decay if self.alpha == "auto" else self.alpha
+        return default_alpha(self.likelihood_) if self.alpha == "auto" else self.alpha
 
     def _noise(self) -> dict:
         """Return the noise of the training step and its level, as arguments of the module."""
@@ -209,7 +210,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
                 X,
                 index,
                 self._model.scaling,
-                self.module_.encoder_units,
+                self.module_.encoder_input,
                 names=getattr(self, "feature_names_in_", None),
                 rate=self.net_.lr,
                 input_scaling=self.input_scaling,
