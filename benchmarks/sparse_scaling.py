@@ -13,9 +13,10 @@ law. For each width the sides run the same network in one process, in turns:
 Prints the median time of a step, rows per second, and ratios: to the usual step in the same round,
 and to skae's step at the width --reference.
 
-With --optimizer it times Adam alone over all rows of a weight and over some of them: the threshold
-in ``skae/_kernels/optimizer.py``. With --memory it fits one large table, transforms and scores it,
-and prints seconds and peak memory over that before each call (Linux).
+With --optimizer it times Adam alone over all rows of a weight and over some of them (the threshold
+in ``skae/_kernels/optimizer.py``), and ``torch.optim.SparseAdam`` over the same rows. With --memory
+it fits one large table, transforms and scores it, and prints seconds and peak memory over that
+before each call (Linux).
 
 Run: python benchmarks/sparse_scaling.py [--widths 2000 20000 50000 200000 1000000]
      python benchmarks/sparse_scaling.py --optimizer
@@ -153,11 +154,11 @@ def compare(arguments):
 
 
 def optimizer_alone():
-    """Print the time of an Adam step over all rows and over a share of them."""
-    print(f"{'rows':>9}{'share':>7}{'all, ms':>9}{'some, ms':>10}")
+    """Print the time of an Adam step over all rows and over a share, and that of SparseAdam."""
+    print(f"{'rows':>9}{'share':>7}{'all, ms':>9}{'some, ms':>10}{'SparseAdam, ms':>16}")
     for n_rows in (20_000, 200_000):
         weight = nn.Parameter(torch.zeros(n_rows, 128))
-        optimizer = RowAdamW([weight], fused=True)
+        ours, of_torch = RowAdamW([weight], fused=True), torch.optim.SparseAdam([weight])
         for share in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
             n = round(share * n_rows)
             rows = torch.randperm(n_rows)[:n].sort().values
@@ -165,7 +166,8 @@ def optimizer_alone():
             some = row_gradient(rows, values, n_rows, sparse=True)
 
             times = []
-            for most in (0.0, 1.0):  # all rows, whatever the share; and never all
+            # All rows, whatever the share; and never all.
+            for optimizer, most in ((ours, 0.0), (ours, 1.0), (of_torch, 1.0)):
                 skae_optimizer.MOST_ROWS = most
                 seconds = []
                 for _ in range(15):
@@ -174,7 +176,7 @@ def optimizer_alone():
                     optimizer.step()
                     seconds.append(time.perf_counter() - start)
                 times.append(1e3 * np.median(seconds))
-            print(f"{n_rows:>9}{share:7.2f}{times[0]:9.1f}{times[1]:10.1f}")
+            print(f"{n_rows:>9}{share:7.2f}{times[0]:9.1f}{times[1]:10.1f}{times[2]:16.1f}")
 
 
 class Peak:

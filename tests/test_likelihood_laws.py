@@ -11,7 +11,7 @@ from scipy.special import expit, gammaln
 
 from skae import _validation
 from skae._scaling import SCALINGS
-from skae._training.defaults import default_scaling
+from skae._training.defaults import default_alpha, default_scaling
 from skae._validation import within_support
 from skae.exceptions import SupportError
 from skae.likelihoods import (
@@ -19,6 +19,7 @@ from skae.likelihoods import (
     Bernoulli,
     Gaussian,
     Likelihood,
+    Poisson,
     ZeroInflatedLogNormal,
 )
 from tests.helpers import LIKELIHOOD_VARIANTS, generator, global_generators_untouched, normal
@@ -372,6 +373,21 @@ def test_auto_scaling_names_a_scaling(likelihood):
     assert default_scaling(likelihood) in (*SCALINGS, None)
 
 
+def test_auto_stands_for_the_same_in_likelihoods_of_one_kind():
+    class Laplace(Likelihood):
+        raw_from_mean = log_prob = mean = sample = None
+        location_scale = True
+
+    class Borel(Laplace):
+        location_scale, conditional_on_total, has_zero_mass = False, True, True
+
+    for own, kind in ((Laplace(), Gaussian()), (Borel(), Poisson())):
+        assert default_scaling(own) == default_scaling(kind)
+        assert default_alpha(own) == default_alpha(kind)
+    assert default_alpha(Poisson()) == 0.3
+    assert default_alpha(Gaussian()) == default_alpha(ZeroInflatedLogNormal()) == 1e-4
+
+
 def test_auto_scaling_is_for_real_numbers_and_not_for_binaries():
     assert default_scaling(Gaussian()) == "fourth_moment"
     assert default_scaling(Bernoulli()) is None
@@ -474,3 +490,22 @@ def test_bernoulli_starts_at_a_finite_logit_where_a_column_is_all_ones():
     raw = Bernoulli().raw_from_mean(torch.tensor([0.0, 0.5, 1.0]))
     assert torch.isfinite(raw).all()
     torch.testing.assert_close(torch.sigmoid(raw), torch.tensor([0.0, 0.5, 1.0]), atol=1e-3, rtol=0)
+
+
+# What a likelihood declares.
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"structure": "softmx"}, r"structure must be one of independent, softmax.* Got 'softmx'"),
+        ({"structure": "softmax"}, r"conditional_on_total must be True and n_outputs 1. Got False"),
+        (
+            {"structure": "softmax", "conditional_on_total": True, "n_outputs": 2},
+            r"n_outputs 1. Got True and 2 instead",
+        ),
+    ],
+)
+def test_a_structure_that_cannot_be_is_refused_with_the_class(declared, message):
+    with pytest.raises(TypeError, match=message):
+        type("Mine", (Likelihood,), declared)

@@ -21,7 +21,8 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, VAETransformer
 from skae._validation import within_support
 from skae.exceptions import SupportError
-from skae.likelihoods import LIKELIHOODS, Bernoulli, Poisson, Support, choose_likelihood
+from skae.likelihoods import LIKELIHOODS, Bernoulli, Poisson, choose_likelihood
+from skae.likelihoods.base import Support
 from skae.likelihoods.choice import OUTSIDE_COST, brought_inside
 from tests.helpers import ESTIMATORS, LIKELIHOOD_VARIANTS, QUICK, counts, low_rank, one_hot
 

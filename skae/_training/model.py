@@ -19,7 +19,8 @@ from skae._training.net import AutoencoderNet
 from skae._training.plan import Plan, choose_plan
 from skae._training.surroundings import usual_torch
 from skae._training.trainer import choose_device, make_net
-from skae.likelihoods import Likelihood, Support
+from skae.likelihoods import Likelihood
+from skae.likelihoods.base import Support
 from skae.likelihoods.choice import brought_inside
 
 _ROWS_FOR_LENGTH = 10_000

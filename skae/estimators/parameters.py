@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -20,7 +21,7 @@ from skae.schedules import SCHEDULES, Schedule
 
 
 @dataclass(eq=False, repr=False)
-class SharedParameters:
+class SharedParameters(ABC):
     """The parameters that all transformers share."""
 
     n_components: int = parameter(

@@ -12,7 +12,7 @@ of all features before the second of all; free parameters are tensors whose last
 every normalising constant.
 """
 
-from skae.likelihoods.base import Likelihood, Support
+from skae.likelihoods.base import Likelihood
 from skae.likelihoods.binary import Bernoulli
 from skae.likelihoods.choice import choose_likelihood
 from skae.likelihoods.counts import (
@@ -31,7 +31,6 @@ __all__ = [
     "Multinomial",
     "NegativeBinomial",
     "Poisson",
-    "Support",
     "ZeroInflatedLogNormal",
     "ZeroInflatedNegativeBinomial",
     "choose_likelihood",
