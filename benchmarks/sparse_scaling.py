@@ -13,9 +13,10 @@ law. For each width the sides run the same network in one process, in turns:
 Prints the median time of a step, rows per second, and ratios: of the usual step in the same round,
 and to skae's step at the width --reference. With one thread it is processor time.
 
-With --optimizer it times Adam alone over all rows of a weight and over some of them: the threshold
-in ``skae/_kernels/optimizer.py``. With --memory it fits one large table, transforms and scores it,
-and prints seconds and peak memory over that before each call (Linux).
+With --optimizer it times Adam alone over all rows of a weight and over some of them (the threshold
+in ``skae/_kernels/optimizer.py``), and ``torch.optim.SparseAdam`` over the same rows. With --memory
+it fits one large table, transforms and scores it, and prints seconds and peak memory over that
+before each call (Linux).
 
 Run: python benchmarks/sparse_scaling.py [--widths 2000 20000 50000 200000 1000000]
      python benchmarks/sparse_scaling.py --optimizer
@@ -148,17 +149,19 @@ def adam_milliseconds(optimizer, weight, gradient, clock):
 
 
 def optimizer_alone(clock):
-    """Print the time of an Adam step over all rows and over a share of them."""
-    table = Table("rows", {"share": ".2f", "all, ms": ".1f", "some, ms": ".1f"}, title_width=9)
+    """Print the time of an Adam step over all rows and over a share, and that of SparseAdam."""
+    heads = {"all, ms": ".1f", "some, ms": ".1f", "SparseAdam, ms": ".1f"}
+    table = Table("rows", {"share": ".2f"} | heads, title_width=9)
     for n_rows in (20_000, 200_000):
         weight = nn.Parameter(torch.zeros(n_rows, 128))
-        optimizer = RowAdamW([weight], fused=True)
+        ours, of_torch = RowAdamW([weight], fused=True), torch.optim.SparseAdam([weight])
         for share in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
             n = round(share * n_rows)
             rows = torch.randperm(n_rows)[:n].sort().values
             some = row_gradient(rows, torch.randn(n, 128), n_rows, sparse=True)
             times = []
-            for most in (0.0, 1.0):  # all rows, whatever the share; and never all
+            # All rows, whatever the share; and never all.
+            for optimizer, most in ((ours, 0.0), (ours, 1.0), (of_torch, 1.0)):
                 skae_optimizer.MOST_ROWS = most
                 times.append(adam_milliseconds(optimizer, weight, some, clock))
             table.row(n_rows, [share, *times])

@@ -12,6 +12,7 @@ hardly changes what is learned.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -177,7 +178,7 @@ def _sortable(values: np.ndarray) -> np.ndarray:
     return np.where(bits & sign, np.invert(bits), bits | sign)
 
 
-class _Values:
+class _Values(ABC):
     """The cells of some rows that are not zero, to be compared.
 
     Parameters
@@ -206,9 +207,9 @@ class _Values:
         self.exponent = np.frexp(largest)[1] if dtype == np.float32 else np.zeros_like(largest, int)
         self.hashes = hash_array(np.arange(1, len(largest) + 1, dtype=np.uint64))  # 0 has hash 0
 
+    @abstractmethod
     def cells(self, chosen: np.ndarray, start: int, stop: int) -> np.ndarray:
         """Return values from one cell to another of rows of one pattern, (n_chosen, n_cells)."""
-        raise NotImplementedError
 
 
 class _DenseValues(_Values):

@@ -218,7 +218,8 @@ def _advice(name: str, value, allowed: Iterable) -> str:
         return f" That is a class; give an object of it, such as {value.__name__}()."
     if not isinstance(value, str):
         return ""
-    options = [option for one in allowed if isinstance(one, StrOptions) for option in one.options]
+    named = [one for one in allowed if isinstance(one, StrOptions | Names)]
+    options = [option for one in named for option in one.options]
     meaning = MEANINGS.get(value.lower())
     return _did_you_mean(value, options, VALUES, quoted=True) + (f" {meaning}" if meaning else "")
 

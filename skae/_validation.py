@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -35,7 +36,7 @@ def restored_on_error(*objects: Any, but: tuple[type[BaseException], ...] = ()) 
         raise
 
 
-class Component(HintsMixin, BaseEstimator):
+class Component(HintsMixin, BaseEstimator, ABC):
     """A choice that users name by a string or pass as an object: a likelihood, a noise, ..."""
 
     _parameter_constraints: dict = {}

@@ -51,8 +51,8 @@ class StrOptions(_param_validation.StrOptions):
         self.options = dict.fromkeys(options)
 
 
-class Names(StrOptions):
-    """A name of a vocabulary.
+class Names(_param_validation.StrOptions):
+    """A name of a vocabulary; messages list names in its order.
 
     Parameters
     ----------
@@ -61,5 +61,6 @@ class Names(StrOptions):
     """
 
     def __init__(self, vocabulary: Mapping[str, Any]):
-        super().__init__(vocabulary)
+        super().__init__(set(vocabulary))
+        self.options = dict.fromkeys(vocabulary)
         self.vocabulary = vocabulary

@@ -8,6 +8,7 @@ Shapes: ``codes`` is a dense ndarray of shape (n_rows, n_components).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from numbers import Integral, Real
 
 import numpy as np
@@ -19,13 +20,13 @@ from skae.constraints import Interval
 class Sampler(Component):
     """Base of all samplers of codes."""
 
+    @abstractmethod
     def fit(self, codes: np.ndarray, random_state: np.random.RandomState):
         """Fit the density on the training codes; return self."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, n_samples: int, random_state: np.random.RandomState) -> np.ndarray:
         """Return new codes, of shape (n_samples, n_components)."""
-        raise NotImplementedError
 
 
 class GaussianMixtureSampler(Sampler):

@@ -8,6 +8,7 @@ variational autoencoder are multiplied by such factors.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from numbers import Real
 
 from skae._validation import Component
@@ -17,9 +18,9 @@ from skae.constraints import Interval
 class Schedule(Component):
     """A factor in [0, 1] as a function of the share of training done."""
 
+    @abstractmethod
     def factor(self, progress: float) -> float:
         """Return the factor at ``progress`` in [0, 1]."""
-        raise NotImplementedError
 
     def __call__(self, progress: float) -> float:
         """Check the range and return the factor."""

@@ -1,6 +1,7 @@
 """Imports inside skae run downward only, and a few habits of the source hold everywhere.
 
-The rules are the tables below; the package is read, never imported. Layers, from the top:
+The rules are the tables below; the package is read, and imported for its classes alone. Layers,
+from the top:
 
     outliers -> estimators -> _training -> vocabulary, _kernels -> ground floor -> exceptions
 
@@ -8,7 +9,10 @@ The companions (metrics, plotting, datasets) stand beside the estimators and do 
 """
 
 import ast
-from collections.abc import Iterator
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +77,16 @@ ONLY_IN_FUNCTIONS = {"matplotlib"}
 
 MAX_LINES = 450
 MAX_LINES_OF = {"skae/estimators/base.py": 310}
+
+# Files with a concrete class that others inherit from; each entry is to go.
+INHERITED_FROM = {
+    "skae/_training/bottlenecks.py",
+    "skae/estimators/base.py",
+    "skae/networks.py",
+    "skae/noise.py",
+    "skae/priors.py",
+    "skae/sparsity.py",
+}
 
 # Calls that change a generator which the user's program shares with us.
 RESEEDS = {
@@ -238,6 +252,33 @@ def _belongs_in_front(node: ast.stmt) -> bool:
     return is_docstring or isinstance(node, (ast.Import, ast.ImportFrom))
 
 
+def classes_of(path: str) -> list[type]:
+    """All classes that a file defines at its top."""
+    name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    module = importlib.import_module(name)
+    return [
+        one for one in vars(module).values() if isinstance(one, type) and one.__module__ == name
+    ]
+
+
+def inheritance_faults(classes: Iterable[type], package: str = "skae") -> dict[str, str]:
+    """One readable line for each class that inherits from a concrete one, and the parent's module.
+
+    Errors are left out: what they inherit from is there for callers to catch.
+    """
+    return {
+        f"{one.__name__} inherits from {base.__name__}, which is not abstract": base.__module__
+        for one in classes
+        for base in one.__bases__
+        if base.__module__.partition(".")[0] == package
+        and not (_is_abstract(base) or issubclass(base, BaseException))
+    }
+
+
+def _is_abstract(kind: type) -> bool:
+    return inspect.isabstract(kind) or ABC in kind.__bases__ or kind.__name__.endswith("Mixin")
+
+
 def read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
@@ -266,6 +307,13 @@ def test_files_can_be_read_in_one_sitting(path):
     most = MAX_LINES_OF.get(path, MAX_LINES)
     lines = len(read(path).splitlines())
     assert lines <= most, f"{path} has {lines} lines, more than {most}: split it by question"
+
+
+def test_classes_are_abstract_or_final():
+    faults = inheritance_faults(kind for path in FILES for kind in classes_of(path))
+    files = {module.replace(".", "/") + ".py" for module in faults.values()}
+    assert not files - INHERITED_FROM, "\n" + "\n".join(faults)
+    assert not INHERITED_FROM - files, "take these out of INHERITED_FROM: all is well with them"
 
 
 def test_front_file_has_public_names_and_version_only():
@@ -363,3 +411,27 @@ def test_checker_lets_own_generators_pass(source):
 def test_checker_catches_code_in_the_front_file():
     source = '"""Doc."""\nfrom .estimators import X\n__all__ = ["X"]\nREGISTRY = {}\nif X: pass'
     assert [fault.split(":")[1] for fault in front_faults(source)] == ["4", "5"]
+
+
+def test_checker_tells_abstract_classes_from_concrete_ones():
+    class Base(ABC):  # noqa: B024
+        pass
+
+    class StillAbstract(Base):
+        @abstractmethod
+        def method(self): ...
+
+    class SomeMixin:
+        pass
+
+    class Final(SomeMixin, StillAbstract):
+        def method(self): ...
+
+    class Child(Final):
+        pass
+
+    package = __name__.partition(".")[0]
+    assert inheritance_faults([Base, StillAbstract, SomeMixin, Final], package) == {}
+    assert list(inheritance_faults([Child], package)) == [
+        "Child inherits from Final, which is not abstract"
+    ]

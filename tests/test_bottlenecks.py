@@ -121,7 +121,7 @@ def test_steered_weight_rests_at_the_target_and_outside_training():
 def test_steering_is_faster_in_a_short_training_within_bounds():
     bottleneck, gains = sparse(), []
     for n_steps in (1, 100, 1000, 5000, 10**6):
-        bottleneck.begin(n_steps)
+        bottleneck.on_train_begin(n_steps)
         gains.append(bottleneck.gain)
     assert gains == sorted(gains, reverse=True)
     assert gains[0] == gains[1] > gains[2] > gains[3] > gains[4] > 0
@@ -147,14 +147,14 @@ def test_rates_of_activity_are_means_over_recent_batches_of_training():
 def test_units_that_an_epoch_does_not_use_are_dead_and_those_it_uses_again_are_not():
     bottleneck = sparse()
     h = torch.tensor([[1.0, -1.0, 1.0, -1.0]]).repeat(5, 1)
-    bottleneck.at(0.0)
+    bottleneck.on_epoch_begin(0.0)
     assert not bottleneck.dead.any()  # nothing is known before the first epoch
     step(bottleneck, h)
     step(bottleneck, h * torch.tensor([1.0, 1.0, -1.0, 1.0]))
-    bottleneck.at(0.1)
+    bottleneck.on_epoch_begin(0.1)
     assert bottleneck.dead.tolist() == [0, 1, 0, 1]
     step(bottleneck, -h)
-    bottleneck.at(0.2)
+    bottleneck.on_epoch_begin(0.2)
     assert bottleneck.dead.tolist() == [1, 0, 1, 0]
 
 
@@ -162,9 +162,9 @@ def test_units_that_an_epoch_does_not_use_are_dead_and_those_it_uses_again_are_n
 def test_dead_units_are_pulled_up_and_no_other(kind):
     bottleneck = sparse(kind, n_active=2.0)
     h = torch.tensor([[3.0, 2.0, -1.0, -2.0]]).repeat(5, 1).requires_grad_()
-    bottleneck.at(0.0)
+    bottleneck.on_epoch_begin(0.0)
     step(bottleneck, h)
-    bottleneck.at(0.1)
+    bottleneck.on_epoch_begin(0.1)
     _, terms = step(bottleneck, h)
     terms["revival"].value.backward()
     assert (h.grad[:, 2:] < 0).all()
@@ -175,10 +175,10 @@ def test_dead_units_are_pulled_up_and_no_other(kind):
 
 def test_dead_units_are_neither_counted_nor_revived_outside_training():
     bottleneck = sparse()
-    bottleneck.at(0.0)
+    bottleneck.on_epoch_begin(0.0)
     bottleneck.eval()
     _, terms = step(bottleneck, torch.ones(3, N_UNITS))
-    bottleneck.at(0.5)
+    bottleneck.on_epoch_begin(0.5)
     assert "revival" not in terms
     assert not bottleneck.uses.any()
     assert not bottleneck.dead.any()
@@ -193,7 +193,7 @@ def test_weight_of_two_is_the_row_twice_in_every_sparse_term(kind):
     for given, row_weight in ((h, weight), (h[rows], None)):
         bottleneck = sparse(kind)
         for progress in (0.0, 0.1):
-            bottleneck.at(progress)
+            bottleneck.on_epoch_begin(progress)
             _, terms = step(bottleneck, given, row_weight)
         found.append({name: (t.value, torch.as_tensor(t.weight)) for name, t in terms.items()})
     torch.testing.assert_close(*found)
@@ -214,7 +214,7 @@ def test_encoder_gives_means_and_log_standard_deviations():
 def test_every_posterior_starts_as_wide_as_the_prior():
     bottleneck, encoder = variational(k=3), nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 6))
     mean = encoder(torch.ones(2, 5))[:, :3].detach()
-    bottleneck.start(encoder)
+    bottleneck.init_encoder(encoder)
     h = encoder(torch.ones(2, 5)).detach()
     assert not h[:, 3:].any()
     assert torch.equal(h[:, :3], mean)
@@ -226,11 +226,11 @@ def test_every_posterior_starts_as_wide_as_the_prior():
 def test_an_encoder_without_a_fitting_last_layer_starts_as_it_is():
     for encoder in (nn.Identity(), nn.Linear(5, 2)):
         before = copy.deepcopy(encoder.state_dict())
-        variational(k=3).start(encoder)
+        variational(k=3).init_encoder(encoder)
         for name, value in encoder.state_dict().items():
             assert torch.equal(value, before[name])
     without_bias = nn.Linear(5, 6, bias=False)
-    variational(k=3).start(without_bias)
+    variational(k=3).init_encoder(without_bias)
     assert not without_bias.weight[3:].any()
 
 
@@ -262,10 +262,10 @@ def test_kl_term_is_the_mean_over_rows_of_the_sum_over_latents_weighted_by_beta(
 def test_warm_up_weighs_the_kl_of_training_steps_alone():
     bottleneck, h = variational(beta=2.0, warmup=LinearWarmup(0.5)).train(), normal(8, 6)
     for progress, weight in ((0.0, 0.0), (0.25, 1.0), (0.5, 2.0), (1.0, 2.0)):
-        bottleneck.at(progress)
+        bottleneck.on_epoch_begin(progress)
         term = step(bottleneck, h)[1]["kl"]
         assert (term.weight, term.final_weight) == (weight, 2.0)
-    bottleneck.at(0.0)
+    bottleneck.on_epoch_begin(0.0)
     assert step(bottleneck.eval(), h)[1]["kl"].weight == 2.0
 
 
@@ -425,7 +425,7 @@ def test_importance_points_are_standard_normal():
 
 def test_bottlenecks_of_a_sparse_code_can_be_saved_and_loaded():
     bottleneck, other = sparse(), SparseBottleneck(N_UNITS, L1(), 1.0, None).train()
-    bottleneck.at(0.0)
+    bottleneck.on_epoch_begin(0.0)
     step(bottleneck, normal(N_ROWS, N_UNITS).float())
     other.load_state_dict(bottleneck.state_dict())
     assert torch.equal(other.weight, bottleneck.weight)

@@ -204,7 +204,7 @@ def test_zeros_stay_zeros_for_an_encoder_that_alone_is_scaled():
         for method in ("dense", "exact")
     ]
     for estimator in found:
-        assert estimator.module_.encoder_units.shift is None
+        assert estimator.module_.encoder_input.shift is None
     np.testing.assert_allclose(*(one.transform(X) for one in found), rtol=1e-4, atol=1e-4)
 
 

@@ -147,28 +147,28 @@ def test_observation_laws_rows_are_sums_over_features_at_the_free_parameters(lik
     raw, total = normal(4, likelihood.n_outputs * N_FEATURES).float(), torch.full((4, 1), 6.0)
     x = observation.sample(raw, generator(), total)
     # The total of a row is its sum, whatever the total that was drawn for.
-    of_x = {"total": x.sum(dim=1, keepdim=True)} if likelihood.given_total else {}
+    of_x = {"total": x.sum(dim=1, keepdim=True)} if likelihood.conditional_on_total else {}
     expected = likelihood.log_prob(x, raw, **start, **of_x).sum(dim=1)
     torch.testing.assert_close(observation.log_likelihood(x, raw), expected)
-    given = {"total": total} if likelihood.given_total else {}
+    given = {"total": total} if likelihood.conditional_on_total else {}
     torch.testing.assert_close(observation.mean(raw, total), likelihood.mean(raw, **start, **given))
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
-def test_observation_laws_even_errors_change_the_gradient_of_raw_alone(likelihood):
+def test_observation_laws_variance_weights_change_the_gradient_of_raw_alone(likelihood):
     gradients = []
-    for even in (False, True):
+    for weighted in (False, True):
         observation = Observation(likelihood, MEAN, VARIANCE)
         raw = normal(4, likelihood.n_outputs * N_FEATURES).float().requires_grad_()
         x = torch.ones(4, N_FEATURES)
-        value = observation.log_likelihood(x, raw, even=even)
+        value = observation.log_likelihood(x, raw, variance_weighted=weighted)
         value.sum().backward()
         gradients.append((value.detach(), raw.grad, [p.grad for p in observation.parameters()]))
-    (value, raw_grad, free_grad), (even_value, even_raw_grad, even_free_grad) = gradients
-    scale = likelihood.gradient_scale(**observation.free)
-    torch.testing.assert_close(even_value, value)
-    torch.testing.assert_close(even_free_grad, free_grad)
-    torch.testing.assert_close(even_raw_grad, raw_grad if scale is None else raw_grad * scale)
+    (value, of_raw, of_free), (weighted_value, weighted_of_raw, weighted_of_free) = gradients
+    scale = likelihood.variance_weight(**observation.free)
+    torch.testing.assert_close(weighted_value, value)
+    torch.testing.assert_close(weighted_of_free, of_free)
+    torch.testing.assert_close(weighted_of_raw, of_raw if scale is None else of_raw * scale)
 
 
 def test_weights_of_the_module_are_those_of_the_seed():
@@ -193,7 +193,7 @@ def test_decoder_laws_draws_and_means_are_those_of_its_output(likelihood):
 def test_decoder_laws_totals_are_asked_for_by_likelihoods_of_counts_alone(likelihood):
     module, code = make_module(likelihood), normal(6, N_COMPONENTS).float()
     one, two = (module.mean(code, torch.full((6, 1), total)) for total in (3.0, 6.0))
-    torch.testing.assert_close(two, 2 * one if likelihood.given_total else one)
+    torch.testing.assert_close(two, 2 * one if likelihood.conditional_on_total else one)
 
 
 def test_score_of_a_row_is_its_likelihood_given_its_own_code():
@@ -234,7 +234,7 @@ def test_encoder_has_as_many_outputs_as_the_bottleneck_takes():
 
 def test_bottleneck_sets_the_start_of_the_encoder():
     class Zero(Bottleneck):
-        def start(self, encoder):
+        def init_encoder(self, encoder):
             for parameter in encoder.parameters():
                 nn.init.zeros_(parameter)
 
@@ -395,10 +395,10 @@ class Told(nn.Module):
         super().__init__()
         self.n_steps, self.progress = None, []
 
-    def begin(self, n_steps):
+    def on_train_begin(self, n_steps):
         self.n_steps = n_steps
 
-    def at(self, progress):
+    def on_epoch_begin(self, progress):
         self.progress.append((progress, self.training))
 
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, VAETransformer
 from skae._training.bottlenecks import VariationalBottleneck
-from skae._training.module import Units
+from skae._training.encoder_input import EncoderInput
 from skae.likelihoods import LIKELIHOODS, Gaussian
 from skae.priors import StandardNormal
 from skae.schedules import Constant
@@ -173,26 +173,26 @@ def test_codes_of_rows_shifted_by_ten_times_the_range_are_those_of_the_encoder(
     estimator = Estimator(**QUICK).fit(FORMATS[as_format](X))
     shifted = FORMATS[as_format](X + 10 * np.ptp(X, axis=0))
     bounded = estimator.transform(shifted)
-    monkeypatch.setattr(Units, "REACH", np.inf)
+    monkeypatch.setattr(EncoderInput, "MAX_RATIO", np.inf)
     np.testing.assert_array_equal(estimator.transform(shifted), bounded)
 
 
-def test_codes_stand_still_beyond_reach():
+def test_codes_stand_still_beyond_the_bound_of_the_encoder():
     estimator, row = fitted("AutoencoderTransformer", "gaussian"), table("gaussian")[0]
     near, far, farther = estimator.transform(cell_far_out(row, 0, [20.0, 1e5, 1e9]))
     np.testing.assert_array_equal(far, farther)
     assert np.abs(far - near).max() > 0.1
 
 
-def test_training_says_how_far_the_encoder_reaches():
-    units = Units(None, None)
+def test_training_fixes_the_bound_of_what_the_encoder_sees():
+    seen = EncoderInput(None, None)
     rows = torch.tensor([[1.0, -2.0], [0.5, 1.5]])
-    assert torch.equal(units.eval()(1e9 * rows), 1e9 * rows)  # nothing is known yet
-    assert torch.equal(units.train()(rows), rows)
-    assert torch.equal(units(0.1 * rows), 0.1 * rows)
-    reach = 2 * Units.REACH
-    expected = torch.tensor([[reach, -reach], [0.5, 1.5]])
-    assert torch.equal(units.eval()(torch.tensor([[1e9, -1e9], [0.5, 1.5]])), expected)
+    assert torch.equal(seen.eval()(1e9 * rows), 1e9 * rows)  # nothing is known yet
+    assert torch.equal(seen.train()(rows), rows)
+    assert torch.equal(seen(0.1 * rows), 0.1 * rows)
+    bound = 2 * EncoderInput.MAX_RATIO
+    expected = torch.tensor([[bound, -bound], [0.5, 1.5]])
+    assert torch.equal(seen.eval()(torch.tensor([[1e9, -1e9], [0.5, 1.5]])), expected)
 
 
 def test_widths_of_posteriors_are_bounded_and_those_of_any_use_are_left():
@@ -234,7 +234,7 @@ def test_reconstructions_in_huge_units_are_those_in_small_ones():
 
 @pytest.mark.parametrize("sparse_output", [False, True])
 @pytest.mark.parametrize(
-    "likelihood", [name for name, kind in LIKELIHOODS.items() if kind.given_total]
+    "likelihood", [name for name, kind in LIKELIHOODS.items() if kind.conditional_on_total]
 )
 def test_reconstruction_is_proportional_to_the_total_however_large(likelihood, sparse_output):
     estimator, row = fitted("AutoencoderTransformer", likelihood), table(likelihood)[:1]

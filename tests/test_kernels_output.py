@@ -10,7 +10,7 @@ from torch import nn
 
 from skae._kernels import gram, last_layer, output
 from skae._kernels.columns import Columns
-from skae._kernels.last_layer import Decoded, How
+from skae._kernels.last_layer import LastLayerInputs, LossOptions
 from skae._kernels.output import csr_log_likelihood, csr_loss
 from skae.likelihoods import Gaussian, Likelihood
 from tests.helpers import LIKELIHOOD_VARIANTS, assert_rounding_apart, generator, normal
@@ -33,10 +33,10 @@ class Case(NamedTuple):
         return [self.hidden, *self.layer.parameters(), *self.free.values()]
 
     def total(self):
-        return self.x.sum(dim=1, keepdim=True) if self.likelihood.given_total else None
+        return self.x.sum(dim=1, keepdim=True) if self.likelihood.conditional_on_total else None
 
-    def decoded(self):
-        return Decoded(self.hidden, self.layer, self.likelihood, self.free, self.total())
+    def inputs(self):
+        return LastLayerInputs(self.hidden, self.layer, self.likelihood, self.free, self.total())
 
     def csr(self):
         return csr_of(self.x)
@@ -85,13 +85,13 @@ def make_case(likelihood, rows="some", n_features=N_FEATURES, seed=0, n_rows=9):
     return Case(x, hidden, layer, likelihood, free)
 
 
-def dense_log_likelihood(case, even=False):
+def dense_log_likelihood(case, variance_weighted=False):
     """Return what the formulas give for dense rows, with gradients through all of them."""
     raw = case.layer(case.hidden)
-    scale = case.likelihood.gradient_scale(**case.free) if even else None
+    scale = case.likelihood.variance_weight(**case.free) if variance_weighted else None
     if scale is not None:
         raw.register_hook(lambda gradient: gradient * scale)
-    given = {"total": case.total()} if case.likelihood.given_total else {}
+    given = {"total": case.total()} if case.likelihood.conditional_on_total else {}
     return case.likelihood.log_prob(case.x, raw, **case.free, **given).sum(dim=1)
 
 
@@ -115,15 +115,17 @@ def chunks_of(monkeypatch, n_columns):
 @every_likelihood
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("chunk", [4, 1000])
-@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("variance_weighted", [False, True])
 def test_loss_and_every_gradient_are_those_of_dense_rows(
-    likelihood, rows, chunk, even, monkeypatch
+    likelihood, rows, chunk, variance_weighted, monkeypatch
 ):
     chunks_of(monkeypatch, chunk)
     case = make_case(likelihood, rows)
     weight = some_weights(case)
-    expected = -(dense_log_likelihood(case, even) @ weight)
-    found = csr_loss(case.csr(), case.decoded(), How(weight, even=even))
+    expected = -(dense_log_likelihood(case, variance_weighted) @ weight)
+    found = csr_loss(
+        case.csr(), case.inputs(), LossOptions(weight, variance_weighted=variance_weighted)
+    )
     assert found.shape == ()
     close(found, expected)
     close(case.gradients(3 * found), case.gradients(3 * expected))
@@ -134,7 +136,7 @@ def test_loss_and_every_gradient_are_those_of_dense_rows(
 def test_tables_of_one_column_are_no_exception(likelihood, n_features):
     case = make_case(likelihood, n_features=n_features)
     weight = some_weights(case)
-    found = csr_loss(case.csr(), case.decoded(), How(weight))
+    found = csr_loss(case.csr(), case.inputs(), LossOptions(weight))
     expected = -(dense_log_likelihood(case) @ weight)
     close(found, expected)
     close(case.gradients(found), case.gradients(expected))
@@ -146,7 +148,7 @@ def test_tables_of_one_column_are_no_exception(likelihood, n_features):
 def test_log_likelihood_of_each_row_is_that_of_dense_rows(likelihood, rows, chunk, monkeypatch):
     chunks_of(monkeypatch, chunk)
     case = make_case(likelihood, rows)
-    found = csr_log_likelihood(case.csr(), case.decoded())
+    found = csr_log_likelihood(case.csr(), case.inputs())
     assert not found.requires_grad
     close(found, dense_log_likelihood(case).detach())
 
@@ -164,7 +166,7 @@ def test_log_likelihood_of_a_row_does_not_depend_on_the_rows_beside_it(
 
     def answers(rows):
         of_rows = None if total is None else total.float()[rows]
-        given = Decoded(hidden[rows], case.layer.float(), likelihood, free, of_rows)
+        given = LastLayerInputs(hidden[rows], case.layer.float(), likelihood, free, of_rows)
         return csr_log_likelihood(x.take(rows), given)
 
     together = answers(torch.arange(112))
@@ -172,18 +174,20 @@ def test_log_likelihood_of_a_row_does_not_depend_on_the_rows_beside_it(
         assert_rounding_apart(answers(rows), together[rows])
 
 
-@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("variance_weighted", [False, True])
 @pytest.mark.parametrize("variance", ["per_feature", "shared"])
 @pytest.mark.parametrize("rows", ROWS)
 def test_squared_errors_through_the_gram_matrix_are_those_of_every_cell(
-    even, variance, rows, monkeypatch
+    variance_weighted, variance, rows, monkeypatch
 ):
     case = make_case(Gaussian(variance), rows)
     weight = some_weights(case)
     answers = []
-    for squared_error in (True, False):
-        monkeypatch.setattr(Gaussian, "squared_error", squared_error)
-        loss = csr_loss(case.csr(), case.decoded(), How(weight, even=even))
+    for structure in ("squared_error", "independent"):
+        monkeypatch.setattr(Gaussian, "structure", structure)
+        loss = csr_loss(
+            case.csr(), case.inputs(), LossOptions(weight, variance_weighted=variance_weighted)
+        )
         answers.append([loss.detach(), *case.gradients(loss)])
     close(*answers)
 
@@ -194,7 +198,7 @@ def test_gram_way_is_taken_for_squared_errors_and_for_nothing_else(monkeypatch):
     monkeypatch.setattr(output, "gaussian_loss", lambda *a: taken.append(1) or original(*a))
     for likelihood in LIKELIHOOD_VARIANTS:
         case = make_case(likelihood)
-        csr_loss(case.csr(), case.decoded(), How(some_weights(case)))
+        csr_loss(case.csr(), case.inputs(), LossOptions(some_weights(case)))
     assert len(taken) == sum(isinstance(one, Gaussian) for one in LIKELIHOOD_VARIANTS)
 
 
@@ -209,17 +213,19 @@ def test_raw_outputs_are_never_made_for_more_columns_than_a_chunk_has(
     monkeypatch.setattr(
         last_layer.LastLayer, "raw", lambda *a: made.append(original(*a)) or made[-1]
     )
-    csr_loss(case.csr(), case.decoded(), How(some_weights(case)))
-    csr_log_likelihood(case.csr(), case.decoded())
+    csr_loss(case.csr(), case.inputs(), LossOptions(some_weights(case)))
+    csr_log_likelihood(case.csr(), case.inputs())
     n_columns = [len(raw.T) // likelihood.n_outputs for raw in made]
     assert max(n_columns) == min(chunk, N_FEATURES)
 
 
 # Some columns for all.
 
-SAMPLED = [one for one in LIKELIHOOD_VARIANTS if not one.squared_error]
+SAMPLED = [one for one in LIKELIHOOD_VARIANTS if one.structure != "squared_error"]
 by_sample = pytest.mark.parametrize("likelihood", SAMPLED, ids=str)
-sums = pytest.mark.parametrize("likelihood", [one for one in SAMPLED if not one.softmax], ids=str)
+sums = pytest.mark.parametrize(
+    "likelihood", [one for one in SAMPLED if one.structure == "independent"], ids=str
+)
 
 
 def columns_of(index, weight=None):
@@ -234,9 +240,9 @@ def columns_of(index, weight=None):
 def test_all_columns_drawn_with_certainty_are_the_exact_loss(likelihood, rows, row_gradients):
     case = make_case(likelihood, rows)
     weight = some_weights(case)
-    exact = csr_loss(case.csr(), case.decoded(), How(weight))
-    how = How(weight, columns_of(range(N_FEATURES)), row_gradients=row_gradients)
-    sampled = csr_loss(case.csr(), case.decoded(), how)
+    exact = csr_loss(case.csr(), case.inputs(), LossOptions(weight))
+    options = LossOptions(weight, columns_of(range(N_FEATURES)), row_gradients=row_gradients)
+    sampled = csr_loss(case.csr(), case.inputs(), options)
     close(sampled, exact)
     close(case.gradients(sampled), case.gradients(exact))
 
@@ -247,11 +253,11 @@ def test_sampled_loss_follows_its_formula(likelihood, rows):
     case = make_case(likelihood, rows)
     weight, index = some_weights(case), [1, 4, 8]
     of_columns = torch.tensor([1.0, 2.5, 4.0]).double()
-    how = How(weight, columns_of(index, of_columns), row_gradients=True)
-    found = csr_loss(case.csr(), case.decoded(), how)
+    options = LossOptions(weight, columns_of(index, of_columns), row_gradients=True)
+    found = csr_loss(case.csr(), case.inputs(), options)
     # What entries add over zeros, and zeros: of the row's own columns once, and of some columns
     # each so many times.
-    given = {"total": case.total()} if likelihood.given_total else {}
+    given = {"total": case.total()} if likelihood.conditional_on_total else {}
     raw = case.layer(case.hidden)
     zeros = likelihood.log_prob_zero(raw, **case.free, **given)
     entries = likelihood.log_prob(case.x, raw, **case.free, **given) - zeros
@@ -272,8 +278,8 @@ def test_gradients_have_rows_for_the_columns_drawn_or_in_use_alone(likelihood):
     used = case.csr().by_column.columns
     index = torch.tensor([3, 120])
     for row_gradients in (True, False):
-        how = How(some_weights(case), columns_of(index), row_gradients=row_gradients)
-        loss = csr_loss(case.csr(), case.decoded(), how)
+        options = LossOptions(some_weights(case), columns_of(index), row_gradients=row_gradients)
+        loss = csr_loss(case.csr(), case.inputs(), options)
         of_hidden, *others = torch.autograd.grad(loss, case.parameters())
         assert not of_hidden.is_sparse
         for gradient in others:
@@ -305,8 +311,8 @@ def test_sampled_loss_and_gradients_are_right_on_average(likelihood):
     case = make_case(likelihood, n_features=n_features, n_rows=3)
     tail = np.array([j for j in range(n_features) if j not in head])
     probability = np.array([0.1, 0.2, 0.3, 0.6, 0.8])
-    weight, x, decoded = some_weights(case), case.csr(), case.decoded()
-    exact = csr_loss(x, decoded, How(weight))
+    weight, x, inputs = some_weights(case), case.csr(), case.inputs()
+    exact = csr_loss(x, inputs, LossOptions(weight))
     expected = [exact.detach(), *case.gradients(exact)]
     shares = {}
     for places, share in every_sample(probability, 2, 10):
@@ -318,7 +324,7 @@ def test_sampled_loss_and_gradients_are_right_on_average(likelihood):
         index = np.concatenate([head, tail[list(places)]])
         counts = np.concatenate([np.ones(3), 1 / probability[list(places)]])
         order = np.argsort(index)
-        loss = csr_loss(x, decoded, How(weight, columns_of(index[order], counts[order])))
+        loss = csr_loss(x, inputs, LossOptions(weight, columns_of(index[order], counts[order])))
         for total, part in zip(mean, [loss.detach(), *case.gradients(loss)], strict=True):
             total += share * part
     close(mean, expected)
@@ -327,7 +333,7 @@ def test_sampled_loss_and_gradients_are_right_on_average(likelihood):
 
 def test_loss_cannot_be_differentiated_twice():
     case = make_case(LIKELIHOOD_VARIANTS[1])
-    loss = csr_loss(case.csr(), case.decoded(), How(some_weights(case)))
+    loss = csr_loss(case.csr(), case.inputs(), LossOptions(some_weights(case)))
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="once only"):
         loss.backward()

@@ -11,6 +11,7 @@ from scipy.special import expit, gammaln
 
 from skae import _validation
 from skae._scaling import SCALINGS
+from skae._training.auto import default_alpha, default_scaling
 from skae._validation import within_support
 from skae.exceptions import SupportError
 from skae.likelihoods import (
@@ -18,6 +19,7 @@ from skae.likelihoods import (
     Bernoulli,
     Gaussian,
     Likelihood,
+    Poisson,
     ZeroInflatedLogNormal,
 )
 from tests.helpers import LIKELIHOOD_VARIANTS, generator, global_generators_untouched, normal
@@ -88,7 +90,9 @@ def some_free(likelihood):
 
 def totals(likelihood, *total):
     """Return the totals of rows as a keyword, where the likelihood takes them."""
-    return {"total": torch.tensor(total).double()[:, None]} if likelihood.given_total else {}
+    return (
+        {"total": torch.tensor(total).double()[:, None]} if likelihood.conditional_on_total else {}
+    )
 
 
 def some_parameters(likelihood, n_rows=1):
@@ -110,7 +114,7 @@ def on_grid(likelihood, raw, parameters):
 
     Where columns are coupled, the grid is that of all rows, and a probability is that of its row.
     """
-    if likelihood.softmax:
+    if likelihood.structure == "softmax":
         return on_all_rows(likelihood, raw, parameters)
     values, width = support_grid(likelihood)
     x = torch.from_numpy(values)[:, None].expand(-1, N_FEATURES)
@@ -261,7 +265,7 @@ def some_rows(likelihood, n_rows=6):
     parameters |= totals(likelihood, *np.arange(0.0, 2 * n_rows, 2))
     x = likelihood.sample(some_raw(likelihood, n_rows, seed=7), generator(3), **parameters)
     x[1::2, 0] = 0.0
-    if likelihood.given_total:
+    if likelihood.conditional_on_total:
         parameters["total"] = x.sum(dim=1, keepdim=True)
     return x, raw, parameters
 
@@ -281,7 +285,7 @@ def at_entries(x, raw, parameters):
 def test_log_prob_zero_is_the_log_prob_of_a_zero(likelihood):
     raw, parameters = some_raw(likelihood, 5), some_free(likelihood)
     parameters |= totals(likelihood, 0.0, 1.0, 2.0, TOTAL, 50.0)
-    if likelihood.softmax:  # a zero alone has no probability
+    if likelihood.structure == "softmax":  # a zero alone has no probability
         return
     expected = likelihood.log_prob(torch.zeros(5, N_FEATURES).double(), raw, **parameters)
     found = likelihood.log_prob_zero(raw, **parameters)
@@ -295,7 +299,7 @@ def test_entries_that_are_not_zero_and_a_row_of_zeros_give_the_row(likelihood):
     rows, *entries, listed = at_entries(x, raw, parameters)
     of_entries = likelihood.log_prob_entry(*entries, **listed)
     assert of_entries.shape == (1, len(rows))
-    if likelihood.softmax:
+    if likelihood.structure == "softmax":
         of_zeros = -parameters["total"] * raw.logsumexp(dim=1, keepdim=True)
     else:
         of_zeros = likelihood.log_prob_zero(raw, **parameters)
@@ -314,7 +318,7 @@ def test_entry_of_a_zero_adds_nothing(likelihood):
 
 @laws
 def test_closed_forms_of_zeros_and_entries_are_what_the_base_would_give(likelihood):
-    if likelihood.softmax:
+    if likelihood.structure == "softmax":
         return
     x, raw, parameters = some_rows(likelihood)
     zero = Likelihood.log_prob_zero(likelihood, raw, **parameters)
@@ -325,7 +329,7 @@ def test_closed_forms_of_zeros_and_entries_are_what_the_base_would_give(likeliho
 
 @laws
 def test_zeros_of_a_list_of_entries_are_those_of_their_cells(likelihood):
-    if likelihood.softmax:
+    if likelihood.structure == "softmax":
         return
     x, raw, parameters = some_rows(likelihood)
     rows, _, listed_raw, listed = at_entries(x, raw, parameters)
@@ -347,7 +351,7 @@ def test_free_parameters_are_finite_where_a_column_is_constant(likelihood):
 @laws
 def test_scaled_gradient_counts_equal_errors_alike(likelihood):
     parameters = some_parameters(likelihood)
-    scale = likelihood.gradient_scale(**parameters)
+    scale = likelihood.variance_weight(**parameters)
     if scale is None:  # errors count as the likelihood says
         return
     raw = some_raw(likelihood).requires_grad_()
@@ -365,15 +369,28 @@ def test_values_outside_the_support_are_refused(name):
 
 
 @laws
-@pytest.mark.parametrize("sparse", [False, True])
-def test_auto_scaling_names_a_scaling(likelihood, sparse):
-    assert likelihood.default_scaling(sparse) in (*SCALINGS, None)
+def test_auto_scaling_names_a_scaling(likelihood):
+    assert default_scaling(likelihood) in (*SCALINGS, None)
+
+
+def test_auto_stands_for_the_same_in_likelihoods_of_one_kind():
+    class Laplace(Likelihood):
+        raw_from_mean = log_prob = mean = sample = None
+        location_scale = True
+
+    class Borel(Laplace):
+        location_scale, conditional_on_total, has_zero_mass = False, True, True
+
+    for own, kind in ((Laplace(), Gaussian()), (Borel(), Poisson())):
+        assert default_scaling(own) == default_scaling(kind)
+        assert default_alpha(own) == default_alpha(kind)
+    assert default_alpha(Poisson()) == 0.3
+    assert default_alpha(Gaussian()) == default_alpha(ZeroInflatedLogNormal()) == 1e-4
 
 
 def test_auto_scaling_is_for_real_numbers_and_not_for_binaries():
-    for sparse in (False, True):
-        assert Gaussian().default_scaling(sparse) == "fourth_moment"
-        assert Bernoulli().default_scaling(sparse) is None
+    assert default_scaling(Gaussian()) == "fourth_moment"
+    assert default_scaling(Bernoulli()) is None
 
 
 # The support of X.
@@ -440,9 +457,9 @@ def test_shared_variance_is_one_parameter_for_all_columns():
 
 def test_errors_count_by_the_variance_of_their_column_unless_it_is_shared():
     log_variance = torch.log(torch.tensor([1.0, 3.0]))
-    scale = Gaussian(variance_floor=1e-9).gradient_scale(log_variance=log_variance)
+    scale = Gaussian(variance_floor=1e-9).variance_weight(log_variance=log_variance)
     torch.testing.assert_close(scale, torch.tensor([0.5, 1.5]))
-    assert Gaussian(variance="shared").gradient_scale(log_variance=log_variance[:1]) is None
+    assert Gaussian(variance="shared").variance_weight(log_variance=log_variance[:1]) is None
 
 
 def test_bernoulli_is_that_of_scipy():
@@ -473,3 +490,22 @@ def test_bernoulli_starts_at_a_finite_logit_where_a_column_is_all_ones():
     raw = Bernoulli().raw_from_mean(torch.tensor([0.0, 0.5, 1.0]))
     assert torch.isfinite(raw).all()
     torch.testing.assert_close(torch.sigmoid(raw), torch.tensor([0.0, 0.5, 1.0]), atol=1e-3, rtol=0)
+
+
+# What a likelihood declares.
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"structure": "softmx"}, r"structure must be one of independent, softmax.* Got 'softmx'"),
+        ({"structure": "softmax"}, r"conditional_on_total must be True and n_outputs 1. Got False"),
+        (
+            {"structure": "softmax", "conditional_on_total": True, "n_outputs": 2},
+            r"n_outputs 1. Got True and 2 instead",
+        ),
+    ],
+)
+def test_a_structure_that_cannot_be_is_refused_with_the_class(declared, message):
+    with pytest.raises(TypeError, match=message):
+        type("Mine", (Likelihood,), declared)

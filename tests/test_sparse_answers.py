@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::skae.exceptions.PosteriorCollapseWarning"),
 ]
 
-COUNTS = [name for name, kind in LIKELIHOODS.items() if kind.given_total]
+COUNTS = [name for name, kind in LIKELIHOODS.items() if kind.conditional_on_total]
 of_counts = pytest.mark.parametrize("likelihood", COUNTS)
 every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
 
@@ -60,7 +60,7 @@ def test_drawn_rows_are_csr_like_those_of_the_training(fitted):
     likelihood = estimator.likelihood_
     assert likelihood.inside(drawn.data).all()
     assert drawn.dtype == (likelihood.sample_dtype or np.float64)
-    if not likelihood.has_zeros:
+    if not likelihood.has_zero_mass:
         return
     assert drawn.nnz == drawn.count_nonzero()  # zeros are not stored
     share, expected = (table.nnz / np.prod(table.shape) for table in (drawn, rows))
@@ -71,7 +71,7 @@ def test_drawn_rows_are_csr_like_those_of_the_training(fitted):
 
 def test_totals_of_drawn_rows_follow_those_of_the_training(fitted):
     estimator, rows = fitted
-    if not estimator.likelihood_.given_total:
+    if not estimator.likelihood_.conditional_on_total:
         pytest.skip("totals are predicted")
     drawn = estimator.sample(4000, random_state=0)
     found, expected = (table.toarray().sum(axis=1) for table in (drawn, rows))
@@ -114,7 +114,7 @@ def test_sparse_reconstruction_has_as_many_entries_as_are_expected(fitted):
     estimator, rows = fitted
     sparse = estimator.reconstruct(rows, sparse_output=True)
     n_kept = np.diff(sparse.indptr)
-    if not estimator.likelihood_.has_zeros:
+    if not estimator.likelihood_.has_zero_mass:
         # Those of the largest size, in the units of the network.
         assert (n_kept == round(rows.nnz / rows.shape[0])).all()
         size = np.abs(estimator.reconstruct(rows) / estimator._model.scaling.scale)
@@ -122,7 +122,7 @@ def test_sparse_reconstruction_has_as_many_entries_as_are_expected(fitted):
         with torch.no_grad():
             code = torch.from_numpy(estimator.transform(rows)).float()
             total = torch.from_numpy(rows.sum(axis=1)[:, None]).float()
-            size = estimator.module_.probability_of_nonzero(code, total).numpy()
+            size = estimator.module_.nonzero_mass(code, total).numpy()
         assert np.abs(n_kept - size.sum(axis=1)).max() <= 0.51
         assert n_kept.sum() == pytest.approx(rows.nnz, rel=0.15)
     kept = sparse.toarray() != 0
@@ -134,12 +134,12 @@ def test_sparse_reconstruction_has_as_many_entries_as_are_expected(fitted):
 def test_probability_of_an_entry_is_that_of_the_draws(fitted):
     estimator, _ = fitted
     likelihood, n_draws = estimator.likelihood_, 20_000
-    if not likelihood.has_zeros:
+    if not likelihood.has_zero_mass:
         pytest.skip("no zeros")
     code, total = torch.zeros(n_draws, 3), torch.full((n_draws, 1), 20.0)
     with torch.no_grad():
         drawn = estimator.module_.draw(code, torch.Generator().manual_seed(0), total)
-        expected = estimator.module_.probability_of_nonzero(code[:1], total[:1])
+        expected = estimator.module_.nonzero_mass(code[:1], total[:1])
     found = (drawn != 0).float().mean(dim=0)
     torch.testing.assert_close(found, expected[0], rtol=0, atol=5 * 0.5 / n_draws**0.5)
 

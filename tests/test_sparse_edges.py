@@ -104,7 +104,7 @@ def test_zeros_behind_a_gate_keep_their_digits(gate, log_share):
         raw = torch.tensor([[log_share, gate]], dtype=dtype)
         given = {"total": torch.tensor([[100.0]], dtype=dtype), "log_theta": raw.new_zeros(1)}
         return torch.stack(
-            [likelihood.log_prob_zero(raw, **given), likelihood.prob_nonzero(raw, **given)]
+            [likelihood.log_prob_zero(raw, **given), likelihood.nonzero_mass(raw, **given)]
         )
 
     torch.testing.assert_close(

@@ -15,6 +15,7 @@ from scipy import stats
 from scipy.special import expit, log_softmax, softmax
 
 from skae import _validation
+from skae._training.auto import default_scaling
 from skae.likelihoods import (
     LIKELIHOODS,
     Multinomial,
@@ -266,7 +267,8 @@ def value_and_gradients(likelihood, x, raw, total, free, precision):
     raw = torch.tensor([raw], dtype=precision, requires_grad=True)
     free = {k: torch.tensor([v], dtype=precision, requires_grad=True) for k, v in free.items()}
     x, total = (torch.tensor([[v]], dtype=precision) for v in (x, total))
-    function = likelihood.log_prob_entry if likelihood.softmax else likelihood.log_prob
+    softmax = likelihood.structure == "softmax"
+    function = likelihood.log_prob_entry if softmax else likelihood.log_prob
     log_prob = function(x, raw, total=total, **free)
     gradients = torch.autograd.grad(log_prob.sum(), [raw, *free.values()])
     return [log_prob.item(), *torch.cat([g.ravel() for g in gradients]).tolist()]
@@ -323,8 +325,8 @@ def test_means_and_draws_of_the_lognormal_do_not_overflow():
 
 def test_defaults_of_the_scaling():
     for likelihood in COUNTS:
-        assert likelihood.default_scaling(True) == "log1p"
-    assert ZeroInflatedLogNormal().default_scaling(True) == "max"
+        assert default_scaling(likelihood) == "log1p"
+    assert default_scaling(ZeroInflatedLogNormal()) == "max"
 
 
 # The choice of a likelihood.

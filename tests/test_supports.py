@@ -21,7 +21,8 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, VAETransformer
 from skae._validation import within_support
 from skae.exceptions import SupportError
-from skae.likelihoods import LIKELIHOODS, Bernoulli, Likelihood, Poisson, choose_likelihood
+from skae.likelihoods import LIKELIHOODS, Bernoulli, Poisson, choose_likelihood
+from skae.likelihoods.base import Support
 from skae.likelihoods.choice import OUTSIDE_COST, brought_inside
 from tests.helpers import ESTIMATORS, LIKELIHOOD_VARIANTS, QUICK, counts, low_rank, one_hot
 
@@ -98,7 +99,7 @@ def test_numbers_that_are_not_whole_are_not_taken_for_whole(value):
     assert not Poisson().inside(Poisson().settled(np.array([value]))).any()
 
 
-class Negative(Likelihood):
+class Negative(Support):
     """Knows its support by `inside` alone."""
 
     def inside(self, values):
@@ -112,7 +113,7 @@ def test_likelihood_with_only_inside_is_asked_as_it_is():
         within_support(np.array([[-1.0, 1e-12]]), Negative())
 
 
-class Tens(Likelihood):
+class Tens(Support):
     """Knows its support by `nearest` alone."""
 
     def nearest(self, values):

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skae._kernels.csr import Csr
+
 # Every column of the tail gets this share of the mean frequency on top of its own, so that none is
 # drawn so seldom that it counts for too much.
 _LEAST_SHARE = 0.05
@@ -71,6 +73,59 @@ class ColumnSampler:
             torch.from_numpy(index[order]).to(self.device),
             torch.from_numpy(weight[order].astype(np.float32)).to(self.device),
         )
+
+
+class TrueClasses:
+    r"""The stored entries of rows beside a sample of columns: which lie in it, and which do not.
+
+    The rule of sampled softmax (Bengio and Senecal 2008, "Adaptive importance sampling to
+    accelerate training of a neural probabilistic language model"; Jean, Cho, Memisevic and Bengio
+    2015, "On using very large target vocabulary for neural machine translation"), kept for other
+    sums over columns as well: the true classes of a row, here the columns in which it has an entry,
+    are always in its sum, and accidental hits, those that were drawn too, are counted once.
+
+    Parameters
+    ----------
+    x : Csr
+    sample : Columns
+
+    Attributes
+    ----------
+    correction : Tensor of shape (n_stored,)
+        How often each entry has still to be added to a sum over the sample for it to count once:
+        1 where its column was not drawn, :math:`1 - 1 / \pi_j` where it was.
+    outside, rows_outside : Tensor of int64
+        Places of the entries whose columns were not drawn, and their rows.
+    """
+
+    def __init__(self, x: Csr, sample: Columns):
+        place = torch.searchsorted(sample.column, x.indices.long())
+        place = place.clamp_(max=len(sample.column) - 1)
+        hit = sample.column[place] == x.indices
+        self.n_rows, self.weight = len(x), sample.weight
+        self.correction = 1.0 - hit * sample.weight[place]
+        self.rows_hit, self.places_hit = x.rows[hit], place[hit]
+        self.outside = (~hit).nonzero()[:, 0]
+        self.rows_outside = x.rows[self.outside]
+
+    def log_weight(self) -> Tensor:
+        """Return the logarithm of how often each drawn column counts in each row.
+
+        Of shape (n_rows, n_drawn): zero at accidental hits.
+        """
+        result = self.weight.log().repeat(self.n_rows, 1)
+        result[self.rows_hit, self.places_hit] = 0.0
+        return result
+
+    def with_entries_outside(self, log_norm: Tensor, raw: Tensor) -> Tensor:
+        """Return the log-sum-exp of each row over the sample with the entries outside added.
+
+        ``log_norm`` is (n_rows,), ``raw`` the raw output at each stored entry, (n_stored,).
+        """
+        # In double precision no such ratio overflows.
+        ratio = (raw[self.outside] - log_norm[self.rows_outside]).double().exp()
+        total = ratio.new_zeros(self.n_rows).index_add_(0, self.rows_outside, ratio)
+        return log_norm + total.log1p().to(log_norm.dtype)
 
 
 def inclusion_probabilities(frequency: np.ndarray, n_drawn: int) -> np.ndarray:

@@ -19,33 +19,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skae._kernels.csr import Csr
+from skae._kernels.last_layer import LastLayerInputs, LossOptions
 
 # Columns that are worked on at once, so that what they need stays in the cache of a processor.
 _CELLS_PER_CHUNK = 2**20
 _LOG_TWO_PI = math.log(2.0 * math.pi)
 
 
-def gaussian_loss(
-    x: Csr,
-    hidden: Tensor,
-    layer: nn.Linear,
-    likelihood: Any,
-    free: dict[str, Tensor],
-    row_weight: Tensor,
-    even: bool,
-) -> Tensor:
+def gaussian_loss(x: Csr, inputs: LastLayerInputs, options: LossOptions) -> Tensor:
     """Return minus the weighted sum of the Gaussian log-likelihoods of rows, in nats.
 
-    With ``even`` the gradients for hidden, weight and bias count errors alike in every column.
+    A variance-weighted gradient is one for hidden, weight and bias; that of the noise is as it is.
     """
+    hidden, layer, likelihood, free, _ = inputs
+    row_weight = options.row_weight
     variance = likelihood.noise_variance(**free)
-    scale = likelihood.gradient_scale(**free) if even else None
+    scale = likelihood.variance_weight(**free) if options.variance_weighted else None
     errors = _SquaredErrors.apply(hidden, layer.weight, layer.bias, x, row_weight, scale)
     constant = row_weight.sum() * (variance.log() + _LOG_TWO_PI)
     return 0.5 * (constant + errors / variance).sum()

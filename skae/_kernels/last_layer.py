@@ -1,13 +1,12 @@
-"""Raw outputs of the last layer of a decoder: at stored entries, and in chunks of columns.
+"""The last layer of a decoder on CSR rows: raw outputs and what the likelihood says of them.
 
-Shapes: ``hidden`` is (n_rows, n_hidden); weight and bias of the layer have n_outputs * n_features
-rows, all features of the first output before those of the second. In here they are seen as
-(n_outputs, n_features, ...).
+At the stored entries, and in chunks of columns. Shapes: ``hidden`` is (n_rows, n_hidden); weight
+and bias of the layer have n_outputs * n_features rows, all features of the first output before
+those of the second. In here they are seen as (n_outputs, n_features, ...).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -23,87 +22,77 @@ _COLUMNS_PER_CHUNK = 4096
 Free = dict[str, Tensor]  # free parameters of a likelihood, of shape (n_features,) or (1,)
 
 
-class Decoded(NamedTuple):
-    """What the likelihood of rows depends on beside them."""
+class LastLayerInputs(NamedTuple):
+    """What, beside the rows themselves, their log-likelihood is computed from."""
 
-    hidden: Tensor  # (n_rows, n_hidden), what the last layer sees
+    hidden: Tensor  # (n_rows, n_hidden), the inputs of the last layer
     layer: nn.Linear
     likelihood: Any
     free: Free
     total: Any  # Tensor of shape (n_rows, 1); None where the likelihood does not ask for it
 
 
-class How(NamedTuple):
-    """How a loss is computed."""
+class LossOptions(NamedTuple):
+    """How a loss and its gradients are computed."""
 
     row_weight: Tensor  # (n_rows,), weight of each row in the sum
-    columns: Columns | None = None  # estimate the sum over all columns from these
-    even: bool = False  # let gradients count errors alike in every column
+    columns: Columns | None = None  # a sample that stands for all columns; None: take them all
+    variance_weighted: bool = False  # multiply the gradient for raw by `variance_weight`
     row_gradients: bool = False  # whether the optimiser takes gradients of some rows
 
 
-class Chunk(NamedTuple):
-    """Columns that are worked on at once."""
-
-    columns: slice | Tensor
-    weight: Tensor | None = None  # (n_chunk,), how much each counts for; None: once
-
-
 class LastLayer:
-    """Raw outputs and log-probabilities of stored entries, and of chunks of columns."""
+    """Raw outputs, and the log-probabilities that the likelihood gives for them."""
 
-    def __init__(self, x: Csr, decoded: Decoded, columns: Columns | None = None):
-        self.x, (self.hidden, layer, self.likelihood, self.free, self.total) = x, decoded
+    def __init__(self, x: Csr, inputs: LastLayerInputs):
+        self.x, (self.hidden, layer, self.likelihood, self.free, self.total) = x, inputs
         shape = (self.likelihood.n_outputs, x.n_features)
         self.weight = layer.weight.detach().view(*shape, -1)
         self.bias = layer.bias.detach().view(shape)
-        self.chunks = list(_chunks(x.n_features, columns))
 
     def free_at(self, columns: Tensor | slice) -> Free:
         """Return the free parameters of some columns."""
         return {n: v if len(v) == 1 else v[columns] for n, v in self.free.items()}
 
+    # At the stored entries ------------------------------------------------------------------------
+
     def entry_raw(self) -> Tensor:
-        """Return the raw outputs of the stored entries, (1, n_outputs * n_stored)."""
+        """Return the raw outputs at the stored entries, (n_outputs, n_stored)."""
         dots = [self.x.dots(self.hidden, weight) for weight in self.weight]
-        return (torch.stack(dots) + self.bias[:, self.x.indices]).view(1, -1)
+        return torch.stack(dots) + self.bias[:, self.x.indices]
 
-    def entry_values(self, raw: Tensor, **free: Tensor) -> Tensor:
-        """Return what the stored entries add, (1, n_stored)."""
-        if self.total is not None:
-            free["total"] = self.total[self.x.rows, 0][None]
-        return self.likelihood.log_prob_entry(self.x.values[None], raw, **free)
+    def entry_log_prob(self, raw: Tensor, **free: Tensor) -> Tensor:
+        """Return log p(x | r) - log p(0 | r) at the stored entries, (n_stored,)."""
+        function = self.likelihood.log_prob_entry
+        return function(self.x.values[None], raw.view(1, -1), **free, **self._entry_total())[0]
 
-    def entry_scores(self) -> Tensor:
-        """Return what each stored entry adds, (n_stored,)."""
-        return self.entry_values(self.entry_raw(), **self.free_at(self.x.indices))[0]
+    def entry_log_prob_zero(self, raw: Tensor, **free: Tensor) -> Tensor:
+        """Return log p(0 | r) at the stored entries, (n_stored,)."""
+        return self.likelihood.log_prob_zero(raw.view(1, -1), **free, **self._entry_total())[0]
 
-    def entry_zeros(self, raw: Tensor, **free: Tensor) -> Tensor:
-        """Return log p(0 | r) at the stored entries, (1, n_stored)."""
-        if self.total is not None:
-            free["total"] = self.total[self.x.rows, 0][None]
-        return self.likelihood.log_prob_zero(raw, **free)
+    def _entry_total(self) -> dict[str, Tensor]:
+        """Return the totals for a list of entries, which likelihoods take for one row."""
+        return {} if self.total is None else {"total": self.total[self.x.rows, 0][None]}
 
-    def weight_of(self, chunk: Chunk) -> Tensor:
-        """Return the weights of the columns of a chunk, (n_outputs * n_chunk, n_hidden)."""
-        return self.weight[:, chunk.columns].flatten(0, 1)
+    # In some columns ------------------------------------------------------------------------------
 
-    def raw(self, chunk: Chunk) -> Tensor:
-        """Return the raw outputs of a chunk, (n_rows, n_outputs * n_chunk)."""
-        bias = self.bias[:, chunk.columns].flatten()
-        return torch.addmm(bias, self.hidden, self.weight_of(chunk).T)
+    def chunks(self, sample: Columns | None = None) -> list[slice | Tensor]:
+        """Return the columns that are worked on at once: parts of all, or a sample as it is."""
+        if sample is not None:
+            return [sample.column]
+        n, step = self.x.n_features, _COLUMNS_PER_CHUNK
+        return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
-    def sums(self, chunk: Chunk, raw: Tensor, **free: Tensor) -> Tensor:
-        """Return the sum of log p(0 | r) over the columns of a chunk, (n_rows,)."""
-        if self.total is not None:
-            free["total"] = self.total
-        zero = self.likelihood.log_prob_zero(raw, **free)
-        return zero.sum(dim=1) if chunk.weight is None else zero @ chunk.weight
+    def weight_of(self, columns: Tensor | slice) -> Tensor:
+        """Return the weights of some columns, (n_outputs * n_columns, n_hidden)."""
+        return self.weight[:, columns].flatten(0, 1)
 
+    def raw(self, columns: Tensor | slice) -> Tensor:
+        """Return the raw outputs in some columns, (n_rows, n_outputs * n_columns)."""
+        bias = self.bias[:, columns].flatten()
+        return torch.addmm(bias, self.hidden, self.weight_of(columns).T)
 
-def _chunks(n_features: int, columns: Columns | None) -> Iterator[Chunk]:
-    if columns is not None:
-        yield Chunk(*columns)
-        return
-    for start in range(0, n_features, _COLUMNS_PER_CHUNK):
-        yield Chunk(slice(start, min(start + _COLUMNS_PER_CHUNK, n_features)))
+    def log_prob_zero(self, raw: Tensor, **free: Tensor) -> Tensor:
+        """Return log p(0 | r) in some columns, (n_rows, n_columns)."""
+        given = {} if self.total is None else {"total": self.total}
+        return self.likelihood.log_prob_zero(raw, **free, **given)

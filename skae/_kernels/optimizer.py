@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 MOST_ROWS = 0.2
 
 
-class _Uncompiled(Optimizer):
+class _UncompiledMixin:
     """Methods of torch's optimisers, without the wrappers that keep `torch.compile` out of them.
 
     These wrappers import the compiler at their first call, 1.5 seconds of processor time in the
@@ -29,24 +29,31 @@ class _Uncompiled(Optimizer):
     load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
 
 
-class AdamW(_Uncompiled, torch.optim.AdamW):
+_adamw_step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class AdamW(_UncompiledMixin, torch.optim.AdamW):
     """``torch.optim.AdamW``."""
 
-    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+    step = _adamw_step
 
 
-class SGD(_Uncompiled, torch.optim.SGD):
+class SGD(_UncompiledMixin, torch.optim.SGD):
     """``torch.optim.SGD``."""
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
 
-class RowAdamW(AdamW):
+class RowAdamW(_UncompiledMixin, torch.optim.AdamW):
     """AdamW for dense gradients and, row by row, for sparse ones.
 
     A parameter with a sparse gradient of few rows is changed in these alone: moments and weight
     decay of the others stand still until their turn comes ("lazy" Adam). Where the rows are many,
     the gradient of the others is taken as zero, which it is. The state is that of AdamW.
+
+    ``torch.optim.SparseAdam`` is lazy as well, but has no weight decay, refuses dense gradients
+    (so that a weight could not change between few rows and many), and is not fused: on few rows a
+    step of it takes about twice as long (`benchmarks/sparse_scaling.py --optimizer`).
     """
 
     @torch.no_grad()
@@ -62,7 +69,7 @@ class RowAdamW(AdamW):
                     self._step_sparse(parameter, *_rows(parameter.grad), group)
                 if parameter.grad is not None:
                     self.before_change(parameter)
-        super().step()
+        _adamw_step(self)
         return loss
 
     def tell(self, watcher: Any) -> None:

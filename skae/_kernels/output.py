@@ -13,7 +13,9 @@ from some of them (`columns.py`). Where a softmax couples the columns, it is min
 row times a log-sum-exp instead. Columns in which a row has an entry are never left to the sample:
 their part of the second sum is exact. The estimate is then less noisy; and where a softmax couples
 the columns, raw outputs would grow without limit otherwise, for the first sum gains by them and the
-logarithm of a sum that they seldom are in hardly loses. Squared errors need neither: see `gram.py`.
+logarithm of a sum that they seldom are in hardly loses. (Sampled softmax has the same rule: see
+`TrueClasses`.) `raw_gradients.py` has the gradients of both. Squared errors need neither: see
+`gram.py`.
 """
 
 from __future__ import annotations
@@ -23,32 +25,34 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from skae._kernels.csr import Csr
-from skae._kernels.gradients import Gradients, SoftmaxGradients
 from skae._kernels.gram import gaussian_loss
-from skae._kernels.last_layer import Decoded, How, LastLayer
+from skae._kernels.last_layer import LastLayer, LastLayerInputs, LossOptions
+from skae._kernels.parameter_gradients import ParameterGradients
+from skae._kernels.raw_gradients import independent_columns, softmax_columns
 
 
-def csr_loss(x: Csr, decoded: Decoded, how: How) -> Tensor:
+def csr_loss(x: Csr, inputs: LastLayerInputs, options: LossOptions) -> Tensor:
     """Return minus the weighted sum of the log-likelihoods of rows, a scalar, in nats."""
-    hidden, layer, likelihood, free, _ = decoded
+    hidden, layer, likelihood, free, _ = inputs
     if not torch.is_grad_enabled():  # the gradients are most of the work
-        return -(csr_log_likelihood(x, decoded) @ how.row_weight)
-    if likelihood.squared_error:
-        return gaussian_loss(x, hidden, layer, likelihood, free, how.row_weight, how.even)
-    return _Loss.apply(hidden, layer.weight, layer.bias, x, decoded, how, *free.values())
+        return -(csr_log_likelihood(x, inputs) @ options.row_weight)
+    if likelihood.structure == "squared_error":
+        return gaussian_loss(x, inputs, options)
+    return _Loss.apply(hidden, layer.weight, layer.bias, x, inputs, options, *free.values())
 
 
 @torch.no_grad()
-def csr_log_likelihood(x: Csr, decoded: Decoded) -> Tensor:
+def csr_log_likelihood(x: Csr, inputs: LastLayerInputs) -> Tensor:
     """Return the exact log-likelihood of each row, of shape (n_rows,), in nats."""
-    layer = LastLayer(x, decoded)
-    result = x.row_sums(layer.entry_scores())
-    raws = ((chunk, layer.raw(chunk)) for chunk in layer.chunks)
-    if decoded.likelihood.softmax:
+    layer = LastLayer(x, inputs)
+    entries = layer.entry_log_prob(layer.entry_raw(), **layer.free_at(x.indices))
+    result = x.row_sums(entries)
+    raws = ((columns, layer.raw(columns)) for columns in layer.chunks())
+    if inputs.likelihood.structure == "softmax":
         norms = [raw.logsumexp(dim=1) for _, raw in raws]
-        return result - decoded.total[:, 0] * torch.stack(norms).logsumexp(dim=0)
+        return result - inputs.total[:, 0] * torch.stack(norms).logsumexp(dim=0)
     return result + sum(
-        layer.sums(chunk, raw, **layer.free_at(chunk.columns)) for chunk, raw in raws
+        layer.log_prob_zero(raw, **layer.free_at(columns)).sum(dim=1) for columns, raw in raws
     )
 
 
@@ -56,11 +60,13 @@ class _Loss(torch.autograd.Function):
     """The loss; its gradients are found in the same pass over the columns."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, x, decoded, how, *free):
-        kind = SoftmaxGradients if decoded.likelihood.softmax else Gradients
-        work = kind(LastLayer(x, decoded, how.columns), how)
-        value = work.add_columns() + work.add_entries()
-        ctx.gradients = work.of_parameters()
+    def forward(ctx, hidden, weight, bias, x, inputs, options, *free):
+        layer = LastLayer(x, inputs)
+        gradients = ParameterGradients(layer, options)
+        softmax = inputs.likelihood.structure == "softmax"
+        add = softmax_columns if softmax else independent_columns
+        value = add(layer, options, gradients)
+        ctx.gradients = gradients.of_parameters()
         return -value
 
     @staticmethod

@@ -1,9 +1,11 @@
-"""What does "auto" stand for in a training? Devices, batches, epochs."""
+"""What does "auto" stand for in a training? Device, batches, epochs; decay and scaling."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+
+from skae.likelihoods import Likelihood
 
 # Steps that "auto" aims at, the least and most epochs that it takes for them, and the least steps.
 _STEPS, _EPOCHS, _LEAST_STEPS = 20_000, (10, 200), 500
@@ -11,6 +13,9 @@ _STEPS, _EPOCHS, _LEAST_STEPS = 20_000, (10, 200), 500
 # steps overfit (`benchmarks/sparse_quality.py`).
 _SPARSE_STEPS, _SPARSE_EPOCHS = 5_000, (10, 60)
 _BATCH_SIZE = 128
+
+# Where many columns are rare, as among counts, they are overfitted with less decay.
+_ALPHA, _ALPHA_OF_COUNTS = 1e-4, 0.3
 
 
 def choose_device(device: str) -> str:
@@ -49,3 +54,23 @@ def choose_n_epochs(
     n_steps, epochs = (_SPARSE_STEPS, _SPARSE_EPOCHS) if csr else (_STEPS, _EPOCHS)
     n_epochs = int(np.clip(n_steps // n_batches, *epochs))
     return max(n_epochs, -(-_LEAST_STEPS // n_batches))
+
+
+def default_alpha(likelihood: Likelihood) -> float:
+    """Return the decay of the weights that ``alpha="auto"`` stands for.
+
+    Like `default_scaling` it goes by what a likelihood declares of itself, so that those of users
+    get what those of their kind get.
+    """
+    return _ALPHA_OF_COUNTS if likelihood.conditional_on_total else _ALPHA
+
+
+def default_scaling(likelihood: Likelihood) -> str | None:
+    """Return the ``input_scaling`` that "auto" stands for."""
+    if likelihood.location_scale:
+        return "fourth_moment"
+    if likelihood.conditional_on_total:
+        return "log1p"
+    if likelihood.has_zero_mass and likelihood.sample_dtype is None:
+        return "max"  # amounts among zeros: it keeps the zeros, and brings columns into [0, 1]
+    return None

@@ -6,6 +6,7 @@ Everything that trains sees a `Batch` and nothing of X.
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ def _single_precision(
     return values
 
 
-class Rows(Dataset):
+class Rows(Dataset, ABC):
     """Training rows from which batches are taken; `take` is all that a subclass gives."""
 
     def __init__(self, n_rows: int, weight: np.ndarray | None, device: str):
@@ -99,9 +100,9 @@ class Rows(Dataset):
     def __len__(self) -> int:
         return self.n_rows
 
+    @abstractmethod
     def take(self, index: Tensor) -> Tensor | Csr:
         """Return the rows at ``index``, on the device."""
-        raise NotImplementedError
 
     def column_draws(self, generator: torch.Generator) -> Iterator[Columns | None]:
         """Yield, for each batch of a training pass, the columns that stand for all."""

@@ -48,11 +48,12 @@ _DECODED_CELLS = 2**20
 class Bottleneck(nn.Module):
     """The code is the encoder's output (plain and denoising autoencoders)."""
 
-    #: Whether the network is trained on errors that count alike in every scaled column. Where each
+    #: Whether the gradient of the network is weighted by the variance of each column (beta-NLL with
+    #: beta = 1; Seitzer et al. 2022), so that errors count alike in every scaled column. Where each
     #: row has a code of its own, nothing checks the gain in likelihood from columns that are known
     #: almost exactly, and those of little variance would take all of the code. A bound of log p(x)
     #: has that check, and must be trained as it is.
-    even_errors: bool = True
+    variance_weighted: bool = True
 
     def __init__(self, n_components: int):
         super().__init__()
@@ -63,13 +64,13 @@ class Bottleneck(nn.Module):
         """Number of outputs that the encoder must have."""
         return self.n_components
 
-    def start(self, encoder: nn.Module) -> None:
+    def init_encoder(self, encoder: nn.Module) -> None:
         """Set the first weights of the encoder's last layer, where they must not be random."""
 
-    def begin(self, n_steps: int) -> None:
+    def on_train_begin(self, n_steps: int) -> None:
         """Learn how many steps the training that begins now will take at most."""
 
-    def at(self, progress: float) -> None:
+    def on_epoch_begin(self, progress: float) -> None:
         """Learn that a share ``progress`` of the training is done; called before each epoch."""
 
     def forward(self, h, row_weight, gains, generator) -> tuple[Tensor, Terms]:
@@ -107,13 +108,13 @@ class SparseBottleneck(Bottleneck):
     uses: Tensor
     dead: Tensor
 
-    #: Weight of the term that revives dead units. They get no other gradient, so that Adam makes it
-    #: of no account how small it is; it only must not disturb the layers that others share.
+    #: Weight of the term that revives dead units. They get no other gradient, and the steps of Adam
+    #: do not depend on its size; it is small so as not to disturb the layers that others share.
     REVIVAL_WEIGHT = 1e-2
     #: The steered weight starts here, and can grow by this many powers of e in one training.
-    INITIAL_WEIGHT, REACH = 1e-2, 30.0
-    #: Weight of the newest batch in the mean rates of activity.
-    NEWEST = 0.05
+    INITIAL_WEIGHT, MAX_LOG_GROWTH = 1e-2, 30.0
+    #: Weight of the newest batch in the exponential moving average of the rates of activity.
+    EMA_RATE = 0.05
 
     def __init__(
         self,
@@ -138,11 +139,11 @@ class SparseBottleneck(Bottleneck):
         # to follow. A weight that runs ahead switches the whole code off.
         self.gain = 0.01
 
-    def begin(self, n_steps):
+    def on_train_begin(self, n_steps):
         """Choose how fast the weight is steered."""
-        self.gain = min(0.1, max(0.003, self.REACH / max(1, n_steps)))
+        self.gain = min(0.1, max(0.003, self.MAX_LOG_GROWTH / max(1, n_steps)))
 
-    def at(self, progress):
+    def on_epoch_begin(self, progress):
         """Count the units that no row of the last epoch switched on, and start counting again."""
         if self.training:
             self.dead.copy_(self.uses == 0)
@@ -172,7 +173,7 @@ class SparseBottleneck(Bottleneck):
         self.uses += active.sum(dim=0)
         weight = torch.ones_like(active[:, 0]) if row_weight is None else row_weight
         rate = weight @ active / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
-        self.recent_rate.lerp_(rate, self.NEWEST)
+        self.recent_rate.lerp_(rate, self.EMA_RATE)
         if self.steered:
             excess = rate.sum() / self.n_active - 1
             self.weight *= (self.gain * (5 * excess).clamp(-1, 1)).exp()
@@ -203,7 +204,7 @@ class VariationalBottleneck(Bottleneck):
         Points for the expectation over the posterior in `score`, as near as whole spheres come.
     """
 
-    even_errors = False
+    variance_weighted = False
     points: Tensor
 
     #: Log standard deviations between these are what the encoder says; beyond, they are drawn in
@@ -239,7 +240,7 @@ class VariationalBottleneck(Bottleneck):
         return 2 * self.n_components
 
     @torch.no_grad()
-    def start(self, encoder):
+    def init_encoder(self, encoder):
         """Let every posterior start as wide as the prior.
 
         A width that starts as a random function of the row is the exponential of a large number for
@@ -251,7 +252,7 @@ class VariationalBottleneck(Bottleneck):
             if layers[-1].bias is not None:
                 layers[-1].bias[self.n_components :] = 0.0
 
-    def at(self, progress):
+    def on_epoch_begin(self, progress):
         """Set the factor of the KL term."""
         self.factor = self.warmup(progress)
 

@@ -11,7 +11,7 @@ from skorch.callbacks import BatchScoring, Callback, EpochScoring, PassthroughSc
 
 from skae._random import derive_seed
 from skae._scaling import ColumnSummary, Scaling, fit_scaling, summarise_columns
-from skae._training.auto import choose_device
+from skae._training.auto import choose_device, default_scaling
 from skae._training.batches import to_csr, to_tensor
 from skae._training.fitted import FittedModel, totals_of
 from skae._training.module import AutoencoderModule
@@ -22,8 +22,8 @@ from skae._training.plan import choose_plan
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae.likelihoods import Likelihood
 
-_ROWS_FOR_LENGTH = 10_000
-_LARGEST_TOTAL = 10.0  # medians
+_ROWS_FOR_NORM = 10_000
+_TOTAL_CAP = 10.0  # medians
 
 
 def build(
@@ -39,9 +39,9 @@ def build(
     of_rows, of_encoder = _scalings(spec, columns, sp.issparse(X))
     columns = _in_units_of(of_rows, columns, likelihood)
     plan = choose_plan(spec.sparse_method, X, likelihood, columns, device)
-    row_length = largest_total = None
-    if likelihood.given_total:
-        row_length, largest_total = _length_and_total(X[index[:_ROWS_FOR_LENGTH]], of_encoder)
+    input_norm = total_cap = None
+    if likelihood.conditional_on_total:
+        input_norm, total_cap = _norm_and_cap(X[index[:_ROWS_FOR_NORM]], of_encoder)
     # A function and no module, of which skorch would make a copy with other arguments.
     module = partial(
         AutoencoderModule,
@@ -51,8 +51,8 @@ def build(
         layout=spec.layout(X.shape[1]),
         columns=columns,
         encoder_scaling=of_encoder,
-        row_length=row_length,
-        largest_total=largest_total,
+        input_norm=input_norm,
+        total_cap=total_cap,
         noise=spec.noise,
         noise_level=spec.noise_level,
         csr=plan.csr,
@@ -68,7 +68,7 @@ def _scalings(
 ) -> tuple[Scaling | None, Scaling | None]:
     """Return how rows are scaled, and how what the encoder alone sees."""
     likelihood, kind = spec.likelihood, spec.input_scaling
-    kind = likelihood.default_scaling(sparse) if kind == "auto" else kind
+    kind = default_scaling(likelihood) if kind == "auto" else kind
     scaling = fit_scaling(kind, columns, sparse)
     if likelihood.location_scale:
         return scaling, None
@@ -93,20 +93,20 @@ def _in_units_of(
     return columns._replace(mean=scaling.apply(columns.mean), deviation=deviation)
 
 
-def _length_and_total(rows, scaling: Scaling | None) -> tuple[float, float]:
-    """Return the usual length of rows for the encoder, and the largest total that counts.
+def _norm_and_cap(rows, scaling: Scaling | None) -> tuple[float, float]:
+    """Return the norm that rows are brought to for the encoder, and the largest total that counts.
 
-    The length is the root mean square of the lengths; the largest total is ten times the median,
+    The norm is the root mean square of the norms; the largest total is ten times the median,
     beyond which a few rows would decide alone what is learned.
     """
     if sp.issparse(rows):
         cells = to_csr(rows, scaling, "cpu").values
     else:
         cells = to_tensor(rows, scaling, "cpu")
-    length = float(cells.double().square().sum() / rows.shape[0]) ** 0.5
+    norm = float(cells.double().square().sum() / rows.shape[0]) ** 0.5
     totals = totals_of(rows)
     usual = np.median(totals[totals > 0]) if totals.any() else 1.0
-    return length or 1.0, _LARGEST_TOTAL * float(usual)
+    return norm or 1.0, _TOTAL_CAP * float(usual)
 
 
 def _make_net(module: Any, training: TrainingSpec, device: str) -> AutoencoderNet:

@@ -115,12 +115,13 @@ class Clock(Callback):
         """Tell how many steps there will be."""
         self.epoch = 0
         if self.n_epochs > 1:
-            net.module_.bottleneck.begin(self.n_epochs * self.n_batches)
+            net.module_.bottleneck.on_train_begin(self.n_epochs * self.n_batches)
 
     def on_epoch_begin(self, net, **kwargs):
         """Tell the share of the training that is done."""
         net.module_.train()
-        net.module_.bottleneck.at(self.epoch / self.n_epochs if self.n_epochs > 1 else 1.0)
+        progress = self.epoch / self.n_epochs if self.n_epochs > 1 else 1.0
+        net.module_.bottleneck.on_epoch_begin(progress)
         self.epoch += 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,6 +12,7 @@ import scipy.sparse as sp
 from skae._kernels.csr import Csr
 from skae._scaling import Scaling
 from skae._training.batches import to_csr, to_tensor
+from skae._training.encoder_input import EncoderInput
 from skae._training.fitted import FittedModel
 
 _CELLS_PER_BLOCK, _ROWS_PER_BLOCK = 2**20, 4096
@@ -41,8 +43,8 @@ def advice(
     resumed : bool
         Whether the scaling was fixed by the rows of an earlier call.
     """
-    units, rate = model.net.module_.encoder_units, model.net.lr
-    column, value, seen = _largest(X, index, model.scaling, units)
+    encoder_input, rate = model.net.module_.encoder_input, model.net.lr
+    column, value, seen = _largest(X, index, model.scaling, encoder_input)
     too_fast = (
         "The likely cause is a learning rate that is too high: learning_rate_init is "
         f"{rate!r}, try a tenth of it."
@@ -63,16 +65,22 @@ def advice(
     return said if rate < _HIGH_RATE else f"{said} {too_fast}"
 
 
-def _largest(X, index: np.ndarray, scaling: Scaling | None, units) -> tuple[int, float, float]:
+def _largest(
+    X, index: np.ndarray, scaling: Scaling | None, encoder_input: EncoderInput
+) -> tuple[int, float, float]:
     """Return column and value of the number that is largest for the encoder, and that number."""
     step = _ROWS_PER_BLOCK if sp.issparse(X) else max(1, _CELLS_PER_BLOCK // X.shape[1])
     blocks = (X[index[start : start + step]] for start in range(0, len(index), step))
-    return max((_largest_of(rows, scaling, units) for rows in blocks), key=itemgetter(2))
+    return max((_largest_of(rows, scaling, encoder_input) for rows in blocks), key=itemgetter(2))
 
 
-def _largest_of(X, scaling: Scaling | None, units) -> tuple[int, float, float]:
-    device = units.largest.device
-    scaled = units.scaled((to_csr if sp.issparse(X) else to_tensor)(X, scaling, device))
+def _largest_of(
+    X, scaling: Scaling | None, encoder_input: EncoderInput
+) -> tuple[int, float, float]:
+    device = encoder_input.largest.device
+    scaled: Any = encoder_input.scaled(
+        (to_csr if sp.issparse(X) else to_tensor)(X, scaling, device)
+    )
     seen = abs(scaled.values if isinstance(scaled, Csr) else scaled).cpu().numpy()
     if not seen.size:
         return 0, 0.0, 0.0

@@ -20,6 +20,7 @@ from skae._training.plan import Plan
 from skae._training.specification import ModelSpec
 from skae._training.surroundings import usual_torch
 from skae.likelihoods import Likelihood
+from skae.likelihoods.base import Support
 from skae.likelihoods.choice import brought_inside
 from skae.samplers import Sampler
 
@@ -31,7 +32,7 @@ _LOWEST_SCORE = float(np.finfo(np.float32).min)
 _TOTALS, _CODES = 1, 1  # purposes of the random streams of new rows
 
 
-class _Computable(Likelihood):
+class _Computable(Support):
     """Stands for the numbers that the likelihoods of unscaled rows are worked out for.
 
     Clipping changes the proportions in a row that is beyond all measure as a whole. What it costs
@@ -104,7 +105,7 @@ class FittedModel:
     def summarise_training(self, X) -> None:
         """Keep of training rows what new rows and sparse reconstructions are to resemble."""
         self.training_codes, self.diagnostics = self.codes(X), self._diagnostics(X)
-        if self.likelihood.given_total:
+        if self.likelihood.conditional_on_total:
             self.totals = totals_of(X)
         self.n_stored = (X != 0).sum() / X.shape[0]
 
@@ -180,7 +181,7 @@ class FittedModel:
         device = next(module.parameters()).device
         generator = torch_generator(seed, device=device)
         totals = None
-        if likelihood.given_total:
+        if likelihood.conditional_on_total:
             chooser = np.random.default_rng(derive_seed(seed, _TOTALS))
             totals = chooser.choice(self.totals, len(codes))
         blocks = self._decoded(
@@ -203,7 +204,7 @@ class FittedModel:
 
     def _totals_for(self, codes, rows) -> np.ndarray | None:
         """Return the total of each row to be decoded, where the likelihood is given totals."""
-        if not self.likelihood.given_total:
+        if not self.likelihood.conditional_on_total:
             return None
         return np.full(codes.shape[0], self.totals.mean()) if rows is None else totals_of(rows)
 
@@ -214,8 +215,8 @@ class FittedModel:
         probability, the largest, as many as training rows have.
         """
         module = self.net.module_
-        if self.likelihood.has_zeros:
-            size = module.probability_of_nonzero(code, total)
+        if self.likelihood.has_zero_mass:
+            size = module.nonzero_mass(code, total)
             n_kept = size.sum(dim=1, keepdim=True).round().long()
         else:
             size = (mean - self._zero(mean)).abs()

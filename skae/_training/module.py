@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from skae._kernels.columns import Columns
 from skae._kernels.csr import Csr
 from skae._kernels.input import InputLayer
-from skae._kernels.last_layer import Decoded, How
+from skae._kernels.last_layer import LastLayerInputs, LossOptions
 from skae._kernels.output import csr_log_likelihood, csr_loss
 from skae._kernels.rows import ColumnSquares
 from skae._random import derive_seed
 from skae._scaling import ColumnSummary, Scaling
 from skae._training.batches import Batch
 from skae._training.bottlenecks import BottleneckSpec, Terms
+from skae._training.encoder_input import EncoderInput
 from skae.likelihoods import Likelihood
 from skae.networks import Layout, Network, decoder_gains, linear_layers
 from skae.noise import Entries, Noise
@@ -40,22 +41,22 @@ class Observation(nn.Module):
         start = likelihood.free_parameters(_tensor(mean), _tensor(variance))
         self.free = nn.ParameterDict({name: nn.Parameter(v) for name, v in start.items()})
 
-    def log_likelihood(self, x: Tensor, raw: Tensor, even: bool = False) -> Tensor:
+    def log_likelihood(self, x: Tensor, raw: Tensor, variance_weighted: bool = False) -> Tensor:
         """Return log p(x | raw) of each row.
 
-        With ``even`` the value is the same, but the gradient that goes back into ``raw`` counts
-        errors alike in every column.
+        With ``variance_weighted`` the value is the same, but the gradient that goes back into
+        ``raw`` is multiplied by `Likelihood.variance_weight`.
         """
-        scale = self.likelihood.gradient_scale(**self.free) if even else None
+        scale = self.likelihood.variance_weight(**self.free) if variance_weighted else None
         if scale is not None and raw.requires_grad:
             raw.register_hook(lambda gradient: gradient * scale)
-        total = x.sum(dim=1, keepdim=True) if self.likelihood.given_total else None
+        total = x.sum(dim=1, keepdim=True) if self.likelihood.conditional_on_total else None
         return self.likelihood.log_prob(x, raw, **self.parameters_for(total)).sum(dim=1)
 
-    def decoded(self, x: Csr, hidden: Tensor, layer: nn.Linear) -> Decoded:
+    def last_layer_inputs(self, x: Csr, hidden: Tensor, layer: nn.Linear) -> LastLayerInputs:
         """Return what the likelihood of CSR rows depends on beside them."""
-        total = x.totals() if self.likelihood.given_total else None
-        return Decoded(hidden, layer, self.likelihood, dict(self.free), total)
+        total = x.totals() if self.likelihood.conditional_on_total else None
+        return LastLayerInputs(hidden, layer, self.likelihood, dict(self.free), total)
 
     def mean(self, raw: Tensor, total: Tensor | None = None) -> Tensor:
         """Return the mean of x for each row of raw output (and its total, where that is given)."""
@@ -69,7 +70,7 @@ class Observation(nn.Module):
 
     def parameters_for(self, total: Tensor | None) -> dict[str, Tensor]:
         """Return the keyword arguments of the likelihood for rows of these totals."""
-        given = {"total": total} if self.likelihood.given_total else {}
+        given = {"total": total} if self.likelihood.conditional_on_total else {}
         return {**self.free, **given}
 
 
@@ -88,9 +89,9 @@ class AutoencoderModule(nn.Module):
         Of the training rows, in the units of the network.
     encoder_scaling : Scaling or None
         Applied to the input of the encoder alone.
-    row_length : float or None
-        Length that the rows are brought to for the encoder alone.
-    largest_total : float or None
+    input_norm : float or None
+        Euclidean norm that rows are brought to for the encoder alone.
+    total_cap : float or None
         Rows of a larger total count in training as if theirs were this one.
     noise : Noise or None
     noise_level : float
@@ -115,8 +116,8 @@ class AutoencoderModule(nn.Module):
         layout: Layout,
         columns: ColumnSummary,
         encoder_scaling: Scaling | None = None,
-        row_length: float | None = None,
-        largest_total: float | None = None,
+        input_norm: float | None = None,
+        total_cap: float | None = None,
         noise: Noise | None = None,
         noise_level: float = 0.0,
         csr: bool = False,
@@ -134,17 +135,17 @@ class AutoencoderModule(nn.Module):
             seed=derive_seed(seed, 0),
         )
         if network.adjustable:
-            self.bottleneck.start(self.encoder)
+            self.bottleneck.init_encoder(self.encoder)
             start = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
             self._start_at(start)
-        self.encoder_units = Units(encoder_scaling, row_length)
+        self.encoder_input = EncoderInput(encoder_scaling, input_norm)
         self.takes_csr = (
             csr
             and _begins_and_ends_linear(self.encoder, self.decoder)
-            # A noise of the user's may know dense rows alone.
+            # A noise that a user wrote may be for dense rows only.
             and (noise is None or type(noise).corrupt_entries is not Noise.corrupt_entries)
         )
-        self.row_gradients, self.largest_total = row_gradients, largest_total
+        self.row_gradients, self.total_cap = row_gradients, total_cap
         if self.takes_csr:
             self.encoder[0] = InputLayer.from_linear(self.encoder[0], row_gradients)
 
@@ -154,11 +155,11 @@ class AutoencoderModule(nn.Module):
         h = self._encode(self._corrupted(x, generator))
         code, terms = self.bottleneck(h, row_weight, partial(self._gains, columns), generator)
         row_weight = self._share_of_rows(x, row_weight)
-        even = self.bottleneck.even_errors
+        variance_weighted = self.bottleneck.variance_weighted
         if isinstance(x, Csr):
-            how = How(row_weight, columns, even, self.row_gradients)
-            return Output(csr_loss(x, self._decoded(x, code), how), terms)
-        log_likelihood = self.observation.log_likelihood(x, self.decoder(code), even)
+            options = LossOptions(row_weight, columns, variance_weighted, self.row_gradients)
+            return Output(csr_loss(x, self._last_layer_inputs(x, code), options), terms)
+        log_likelihood = self.observation.log_likelihood(x, self.decoder(code), variance_weighted)
         return Output(-(log_likelihood @ row_weight), terms)
 
     def _share_of_rows(self, x: Tensor | Csr, row_weight: Tensor | None) -> Tensor:
@@ -168,10 +169,10 @@ class AutoencoderModule(nn.Module):
             share = like.new_full((len(x),), 1.0 / len(x))
         else:
             share = row_weight / len(x)
-        if self.largest_total is None or not self.training:
+        if self.total_cap is None or not self.training:
             return share
         total = x.totals() if isinstance(x, Csr) else x.sum(dim=1, keepdim=True)
-        return share * (self.largest_total / total[:, 0]).clamp_max(1.0)
+        return share * (self.total_cap / total[:, 0]).clamp_max(1.0)
 
     def code(self, x: Tensor | Csr) -> Tensor:
         """Return the code of each row."""
@@ -185,10 +186,10 @@ class AutoencoderModule(nn.Module):
         """Return a draw of x given each code."""
         return self.observation.sample(self.decoder(code), generator, total)
 
-    def probability_of_nonzero(self, code: Tensor, total: Tensor | None) -> Tensor:
+    def nonzero_mass(self, code: Tensor, total: Tensor | None) -> Tensor:
         """Return the probability of each entry not to be zero, given each code."""
         given = self.observation.parameters_for(total)
-        return self.observation.likelihood.prob_nonzero(self.decoder(code), **given)
+        return self.observation.likelihood.nonzero_mass(self.decoder(code), **given)
 
     def score(self, x: Tensor | Csr) -> Tensor:
         """Return the log-likelihood of each row, in nats."""
@@ -200,11 +201,11 @@ class AutoencoderModule(nn.Module):
 
     def _log_likelihood(self, x: Tensor | Csr, code: Tensor) -> Tensor:
         if isinstance(x, Csr):
-            return csr_log_likelihood(x, self._decoded(x, code))
+            return csr_log_likelihood(x, self._last_layer_inputs(x, code))
         return self.observation.log_likelihood(x, self.decoder(code))
 
-    def _decoded(self, x: Csr, code: Tensor) -> Decoded:
-        return self.observation.decoded(x, self.decoder[:-1](code), self.decoder[-1])
+    def _last_layer_inputs(self, x: Csr, code: Tensor) -> LastLayerInputs:
+        return self.observation.last_layer_inputs(x, self.decoder[:-1](code), self.decoder[-1])
 
     def _corrupted(self, x: Tensor | Csr, generator: torch.Generator) -> Tensor | Csr:
         if not self.training or self.noise is None:
@@ -226,7 +227,7 @@ class AutoencoderModule(nn.Module):
         return decoder_gains(self.decoder, self.bottleneck.n_components, squares)
 
     def _encode(self, x: Tensor | Csr) -> Tensor:
-        return self.encoder(self.encoder_units(x))
+        return self.encoder(self.encoder_input(x))
 
     @torch.no_grad()
     def _start_at(self, raw: Tensor) -> None:
@@ -234,85 +235,6 @@ class AutoencoderModule(nn.Module):
         layers = linear_layers(self.decoder)
         if layers and layers[-1].bias is not None and layers[-1].bias.shape == raw.shape:
             layers[-1].bias.copy_(raw)
-
-
-class Units(nn.Module):
-    """What the encoder alone sees: columns scaled and rows of one length, dense or CSR.
-
-    After the training no number is farther from zero than `REACH` times the largest of the
-    training. Beyond, a network is a line that nothing was learned about: with codes that go on
-    along it some rows come back by luck, and the farther row is then the likelier one. So codes are
-    finite however far out a row is, and its distance is left to the likelihood.
-
-    Parameters
-    ----------
-    scaling : Scaling or None
-    length : float or None
-        Euclidean length that every row is brought to; None leaves it. Where the total of a row is
-        given there is nothing to be read from its length, and a few rows of huge totals would
-        throw the encoder off.
-    """
-
-    scale: Tensor | None
-    shift: Tensor | None
-    largest: Tensor
-
-    REACH = 30.0
-
-    def __init__(self, scaling: Scaling | None, length: float | None):
-        super().__init__()
-        scale = shift = None
-        self.logarithm = scaling is not None and scaling.logarithm
-        self.length = length
-        if scaling is not None:
-            scale = _tensor(scaling.scale)
-            # Already divided by the scale.
-            shift = None if scaling.shift is None else _tensor(scaling.shift / scaling.scale)
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", shift)
-        # Of the numbers of the training.
-        self.register_buffer("largest", torch.zeros((), dtype=torch.float32))
-
-    def forward(self, x: Tensor | Csr) -> Tensor | Csr:
-        """Return rows in the units of the encoder; CSR rows are never shifted."""
-        x = self.scaled(x)
-        if isinstance(x, Csr):
-            values = self._within_reach(x.values)
-            if self.length is not None:
-                values = values * _factor(self.length, x.row_sums(values.square()))[x.rows]
-            return x.with_values(values)
-        rows = self._within_reach(x)
-        if self.length is None:
-            return rows
-        return rows * _factor(self.length, rows.square().sum(dim=1, keepdim=True))
-
-    def scaled(self, x: Tensor | Csr) -> Tensor | Csr:
-        """Return rows whose columns are scaled, of whatever length."""
-        if isinstance(x, Csr):
-            return x.with_values(self._scaled(x.values, x.indices))
-        rows = self._scaled(x, slice(None))
-        return rows if self.shift is None else rows - self.shift
-
-    def _scaled(self, values: Tensor, columns: Tensor | slice) -> Tensor:
-        # Noise can take a count below zero, where there is no logarithm.
-        values = values.clamp_min(0.0).log1p() if self.logarithm else values
-        return values if self.scale is None else values / self.scale[columns]
-
-    def _within_reach(self, values: Tensor) -> Tensor:
-        """Return the values as they are in training, which says how far others may reach."""
-        if not self.training:
-            bound = torch.where(self.largest > 0, self.REACH * self.largest, torch.inf)
-            return values.clamp(-bound, bound)
-        if values.numel():
-            largest = torch.linalg.vector_norm(values.detach(), ord=torch.inf)
-            torch.maximum(self.largest, largest, out=self.largest)
-        return values
-
-
-def _factor(length: float, squared_length: Tensor) -> Tensor:
-    """Return what brings rows to a length; rows of zeros stay zeros."""
-    smallest = torch.finfo(squared_length.dtype).tiny
-    return length * squared_length.clamp_min(smallest).rsqrt()
 
 
 def _begins_and_ends_linear(encoder: nn.Module, decoder: nn.Module) -> bool:

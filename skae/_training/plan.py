@@ -46,12 +46,12 @@ def choose_plan(
 
     ``columns`` are those of the training rows in the units of the network.
     """
-    # Some of the sparse products are not to be had on MPS.
+    # MPS lacks some of the sparse products.
     if not sp.issparse(X) or device.startswith("mps"):
         return Plan("dense")
     if method == "auto":
         method = _fastest(X, likelihood, columns)
-    if method == "sampled" and likelihood.squared_error:
+    if method == "sampled" and likelihood.structure == "squared_error":
         raise ValueError(
             "sparse_method='sampled' is not for squared errors, of which a sample of columns "
             f"teaches nothing. Got likelihood {likelihood}. Choose sparse_method='exact', whose "
@@ -64,11 +64,11 @@ def choose_plan(
 
 def _fastest(X, likelihood: Likelihood, columns: ColumnSummary) -> str:
     n_rows, n_features = X.shape
-    if likelihood.squared_error and _far_from_zero(columns):
+    if likelihood.structure == "squared_error" and _far_from_zero(columns):
         return "dense"
     if n_features < _FEWEST_COLUMNS or X.nnz > _LARGEST_DENSITY * n_rows * n_features:
         return "dense"
-    if likelihood.squared_error or n_features <= _MOST_EXACT:
+    if likelihood.structure == "squared_error" or n_features <= _MOST_EXACT:
         return "exact"
     return "sampled"
 

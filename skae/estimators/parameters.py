@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -20,7 +21,7 @@ from skae.schedules import SCHEDULES, Schedule
 
 
 @dataclass(eq=False, repr=False)
-class SharedParameters:
+class SharedParameters(ABC):
     """The parameters that all transformers share."""
 
     n_components: int = parameter(
@@ -121,7 +122,7 @@ class SharedParameters:
         'float or "auto"',
         """Decay of the weight matrices a step, times the learning rate (decoupled, as in AdamW); at
         least 0. "auto" is 1e-4, and 0.3 for likelihoods of counts, where many columns are rare and
-        learned by heart without it. Where a batch of sparse rows uses few of the columns, it acts
+        overfitted without it. Where a batch of sparse rows uses few of the columns, it acts
         on the weights of those alone.""",
     )
     l1_ratio: float = parameter(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any
 
+from skae._training.auto import default_alpha
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._validation import resolve
 from skae.estimators.parameters import default_of
@@ -34,14 +35,14 @@ def model_spec(estimator: Any) -> ModelSpec:
 
 def training_spec(estimator: Any, seed: int) -> TrainingSpec:
     """Return how an estimator trains, once its likelihood is chosen."""
-    auto_alpha = estimator.likelihood_.decay
+    likelihood = estimator.likelihood_
     return TrainingSpec(
         batch_size=estimator.batch_size,
         max_iter=estimator.max_iter,
         optimizer=estimator.optimizer,
         learning_rate=resolve(estimator.learning_rate, SCHEDULES),
         learning_rate_init=estimator.learning_rate_init,
-        alpha=auto_alpha if estimator.alpha == "auto" else estimator.alpha,
+        alpha=default_alpha(likelihood) if estimator.alpha == "auto" else estimator.alpha,
         l1_ratio=estimator.l1_ratio,
         tol=estimator.tol,
         n_iter_no_change=estimator.n_iter_no_change,

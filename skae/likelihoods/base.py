@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,33 +13,15 @@ from skae._validation import Component
 # Of single precision, after a few steps (a scaler and its inverse, say).
 _ROUNDING, _MOST_ROUNDING = 1e-6, 0.25
 
+#: How the log-probability of a row may be made up: see `Likelihood.structure`.
+STRUCTURES = ("independent", "softmax", "squared_error")
 
-class Likelihood(Component):
-    """Base of all likelihoods: what a subclass declares, and what it must give."""
 
-    #: Raw decoder outputs that one feature takes.
-    n_outputs: int = 1
+class Support(ABC):  # noqa: B024 - `nearest` or `inside`, either is enough
+    """The values that a likelihood can explain, told by `nearest` (or by `inside` alone)."""
+
     #: Words for the support, as they stand in the error for a value outside it.
     support: str = "real numbers"
-    #: True when the distribution of ``(x - shift) / scale`` is of the same family as that of x: the
-    #: network then works on scaled data, and the log-probability gets the log-determinant.
-    location_scale: bool = False
-    #: Type of the values of `sample`; None stands for float64.
-    sample_dtype: type | None = None
-    #: Whether the total of a row is data, not something to be predicted: `log_prob`,
-    #: `log_prob_zero`, `log_prob_entry`, `mean` and `sample` then take a keyword ``total`` of shape
-    #: (n_rows, 1), and the mean of a row is proportional to it.
-    given_total: bool = False
-    #: Whether the columns are coupled by a softmax: the log-probability of a row is then the sum of
-    #: `log_prob_entry` over its entries, less ``total * logsumexp(raw)``.
-    softmax: bool = False
-    #: Whether errors are squared and weighed by ``noise_variance(**free)``, of shape (n_features,)
-    #: or (1,): sparse rows then take a way of their own through the Gram matrix of the network.
-    squared_error: bool = False
-    #: Decay of the weights that ``alpha="auto"`` stands for.
-    decay: float = 1e-4
-    #: Whether a zero has a probability, and not a density.
-    has_zeros: bool = False
     #: Distance from the support, in the units of X, that is rounding however small a value is.
     resolution: float = 1e-9
     #: What may help where a new row lies a little outside; words that follow those of the error.
@@ -66,16 +50,52 @@ class Likelihood(Component):
         with np.errstate(invalid="ignore"):  # infinity is not near anything
             return np.where(np.abs(values - nearest) <= slack, nearest, values)
 
-    def default_scaling(self, sparse: bool) -> str | None:
-        """Return the ``input_scaling`` that "auto" stands for, for dense or sparse X."""
-        return None
 
+class Likelihood(Support, Component):
+    """Base of all likelihoods: what a subclass declares, and what it must give."""
+
+    #: Raw decoder outputs that one feature takes.
+    n_outputs: int = 1
+    #: True when the distribution of ``(x - shift) / scale`` is of the same family as that of x: the
+    #: network then works on scaled data, and the log-probability gets the log-determinant.
+    location_scale: bool = False
+    #: Type of the values of `sample`; None stands for float64.
+    sample_dtype: type | None = None
+    #: Whether the distribution is conditional on the total of a row (its size factor), which is
+    #: then data and not something to be predicted: `log_prob`, `log_prob_zero`, `log_prob_entry`,
+    #: `mean` and `sample` take a keyword ``total`` of shape (n_rows, 1), and the mean of a row is
+    #: proportional to it.
+    conditional_on_total: bool = False
+    #: How the log-probability of a row is made up, by which sparse rows are trained on:
+    #: "independent", a sum of `log_prob` over columns; "softmax", the sum of `log_prob_entry` over
+    #: the entries of the row, less ``total * logsumexp(raw)``, with one output a feature;
+    #: "squared_error", independent columns whose squared errors are divided by
+    #: ``noise_variance(**free)``, of shape (n_features,) or (1,): the loss then goes through the
+    #: Gram matrix of the hidden rows.
+    structure: str = "independent"
+    #: Whether there is a point mass at zero: a zero has a probability, and not a density.
+    has_zero_mass: bool = False
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.structure not in STRUCTURES:
+            raise TypeError(
+                f"{cls.__name__}.structure must be one of {', '.join(STRUCTURES)}. Got "
+                f"{cls.structure!r} instead."
+            )
+        if cls.structure == "softmax" and not (cls.conditional_on_total and cls.n_outputs == 1):
+            raise TypeError(
+                f"{cls.__name__}.structure is 'softmax', which shares out the total of a row among "
+                "its columns: conditional_on_total must be True and n_outputs 1. Got "
+                f"{cls.conditional_on_total!r} and {cls.n_outputs!r} instead."
+            )
+
+    @abstractmethod
     def raw_from_mean(self, mean: Tensor) -> Tensor:
         """Return the raw output whose distribution has this mean (the link function).
 
         Where the total of a row is given, it is the mean of a row whose total is ``mean.sum()``.
         """
-        raise NotImplementedError
 
     def first_raw(self, mean: Tensor, used: Tensor) -> Tensor:
         """Return the raw output that the decoder starts at.
@@ -93,20 +113,21 @@ class Likelihood(Component):
         """
         return {}
 
+    @abstractmethod
     def log_prob(self, x: Tensor, raw: Tensor, **parameters: Tensor) -> Tensor:
         """Return log p(x_j | r_j) for every entry, of shape (n_rows, n_features), in nats.
 
         Summed over features it is the log-probability of the row.
         """
-        raise NotImplementedError
 
     def log_prob_zero(self, raw: Tensor, **parameters: Tensor) -> Tensor:
         """Return log p(0 | r_j) for every entry, of shape (n_rows, n_features).
 
-        It is for sparse rows, and not called where there is a `softmax`. Like `log_prob_entry` it
-        looks at no entry but the one it is for, so it also takes a list of entries in the place of
-        a row: ``raw`` of shape (1, n_outputs * n_entries), with the free parameters of the column
-        of each entry, of shape (n_entries,), and the total of its row, of shape (1, n_entries).
+        It is for sparse rows, and not called where the `structure` is "softmax". Like
+        `log_prob_entry` it looks at no entry but the one it is for, so it also takes a list of
+        entries in the place of a row: ``raw`` of shape (1, n_outputs * n_entries), with the free
+        parameters of the column of each entry, of shape (n_entries,), and the total of its row, of
+        shape (1, n_entries).
         """
         zeros = raw.new_zeros(1, raw.shape[1] // self.n_outputs)
         return self.log_prob(zeros, raw, **parameters)
@@ -119,21 +140,25 @@ class Likelihood(Component):
         """
         return self.log_prob(x, raw, **parameters) - self.log_prob_zero(raw, **parameters)
 
-    def prob_nonzero(self, raw: Tensor, **parameters: Tensor) -> Tensor:
-        """Return the probability of each entry not to be zero, where zeros have one."""
+    def nonzero_mass(self, raw: Tensor, **parameters: Tensor) -> Tensor:
+        """Return one less the point mass at zero, for each entry; see `has_zero_mass`."""
         return -torch.expm1(self.log_prob_zero(raw, **parameters))
 
-    def gradient_scale(self, **parameters: Tensor) -> Tensor | None:
+    def variance_weight(self, **parameters: Tensor) -> Tensor | None:
         """Return factors of shape (n_features,) for the gradient with respect to raw, or None.
 
-        With them an error counts alike in every scaled column, however well the column is known.
+        They undo the division by the variance, so that an error counts alike in every scaled
+        column, however well the column is known: the gradient of beta-NLL with beta = 1 for the
+        mean (Seitzer et al. 2022, "On the pitfalls of heteroscedastic uncertainty estimation with
+        probabilistic neural networks", section 4), here with one variance a column and divided by
+        the mean of all. Free parameters keep the gradient of the log-likelihood.
         """
         return None
 
+    @abstractmethod
     def mean(self, raw: Tensor, **parameters: Tensor) -> Tensor:
         """Return the mean of x given the raw output, of shape (n_rows, n_features)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, raw: Tensor, generator: torch.Generator, **parameters: Tensor) -> Tensor:
         """Return one draw of x given each row of raw output, of shape (n_rows, n_features)."""
-        raise NotImplementedError

@@ -30,7 +30,7 @@ class Bernoulli(Likelihood):
 
     support = "values in [0, 1]"
     sample_dtype = np.int64
-    has_zeros = True
+    has_zero_mass = True
     resolution = 1e-6  # of a scale whose unit is one
     remedy = (
         "If a scaler sent it there, because the row goes beyond those that the scaler was fitted "

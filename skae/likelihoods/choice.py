@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skae._validation import moved_inside, value_chunks
-from skae.likelihoods.base import Likelihood
+from skae.likelihoods.base import Support
 from skae.likelihoods.counts import NegativeBinomial
 from skae.likelihoods.real import ZeroInflatedLogNormal
 
@@ -100,7 +100,7 @@ class _Seen:
         return "zero_inflated_lognormal" if amounts else "gaussian"
 
 
-def brought_inside(X, likelihood: Likelihood):
+def brought_inside(X, likelihood: Support):
     """Return X with the nearest values inside, and what the score of each row loses by that.
 
     That is for a likelihood that "auto" chose by other rows. A value that is outside by more than
@@ -110,7 +110,8 @@ def brought_inside(X, likelihood: Likelihood):
     Parameters
     ----------
     X : ndarray or CSR of shape (n_samples, n_features)
-    likelihood : Likelihood
+    likelihood : Support
+        As every likelihood is.
 
     Returns
     -------

@@ -32,6 +32,10 @@ _LARGEST_LOG_SHARE = 10.0
 # Smallest share that the decoder is started at, for columns of zeros.
 _SMALLEST_SHARE = 1e-10
 
+# Range of log theta, and of theta at the start, which is well inside of it.
+_LOG_THETA = (math.log(1e-4), math.log(1e6))
+_START_THETA = (1e-2, 1e3)
+
 
 def _remainder(z: Tensor) -> Tensor:
     r"""Return the remainder of Stirling's formula for log Gamma(z), with z > 0.
@@ -72,28 +76,28 @@ def _log_mean(log_share: Tensor, total: Tensor) -> Tensor:
     return _capped(log_share) + total.clamp_min(1e-30).log()
 
 
+def _log_share(mean: Tensor) -> Tensor:
+    """Return the logarithm of each column's share of the total, for means of columns."""
+    share = mean / mean.sum().clamp_min(torch.finfo(mean.dtype).tiny)
+    return share.clamp_min(_SMALLEST_SHARE).log()
+
+
 class _Counts(Likelihood):
     """What all likelihoods of counts have in common."""
 
     support = "whole numbers >= 0"
     sample_dtype = np.int64
-    given_total = True
-    has_zeros = True
-    decay = 0.3
+    conditional_on_total = True
+    has_zero_mass = True
     resolution = 1e-6  # of a scale whose unit is one
 
     def nearest(self, values: np.ndarray) -> np.ndarray:
         """Return values rounded to whole numbers, and zero for those below."""
         return np.maximum(np.round(values), 0)
 
-    def default_scaling(self, sparse: bool) -> str | None:
-        """Return "log1p": the encoder sees log(1 + x)."""
-        return "log1p"
-
     def raw_from_mean(self, mean: Tensor) -> Tensor:
         """Return the logarithm of each column's share of the total."""
-        share = mean / mean.sum().clamp_min(torch.finfo(mean.dtype).tiny)
-        return share.clamp_min(_SMALLEST_SHARE).log()
+        return _log_share(mean)
 
     def mean(self, raw: Tensor, *, total: Tensor, **parameters: Tensor) -> Tensor:
         """Return the total times the share of each column."""
@@ -137,6 +141,48 @@ class Poisson(_Counts):
         return torch.poisson(_mean(raw, total), generator=generator)
 
 
+# The negative binomial: the counts of one likelihood, and those behind the gate of another --------
+
+
+def _inverse_dispersion(log_theta: Tensor) -> Tensor:
+    """Return theta, within its range."""
+    return log_theta.clamp(*_LOG_THETA).exp()
+
+
+def _start_of_log_theta(mean: Tensor, variance: Tensor) -> Tensor:
+    r"""Return log theta by the method of moments, :math:`\theta = m^2 / (v - m)`, within bounds."""
+    excess = (variance - mean).clamp_min(torch.finfo(mean.dtype).tiny)
+    return (mean.square() / excess).clamp(*_START_THETA).log()
+
+
+def _nb_zero(log_share: Tensor, total: Tensor, log_theta: Tensor) -> Tensor:
+    """Return log NB(0), theta log(theta / (theta + mu))."""
+    theta = _inverse_dispersion(log_theta)
+    return -theta * torch.log1p(_mean(log_share, total) / theta)
+
+
+def _nb_entry(x: Tensor, log_share: Tensor, total: Tensor, log_theta: Tensor) -> Tensor:
+    """Return log NB(x) - log NB(0); exactly zero for a zero."""
+    theta = _inverse_dispersion(log_theta)
+    # log(1 + theta / mu), which neither a tiny nor a huge ratio upsets.
+    of_mean = F.softplus(theta.log() - _log_mean(log_share, total))
+    of_x = torch.log1p(theta / x.clamp_min(1.0))
+    gamma_ratio = _remainder(x + theta) - _remainder(theta) + (theta - 0.5) * torch.log1p(x / theta)
+    return x * (of_x - of_mean) + gamma_ratio - _factorial_remainder(x)
+
+
+def _nb_draw(
+    log_share: Tensor, total: Tensor, log_theta: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Draw a mean from the gamma distribution of each entry, and a Poisson count for it."""
+    mean = _mean(log_share, total).detach()
+    theta = _inverse_dispersion(log_theta).detach().expand_as(mean)
+    # The gamma distribution of torch takes no generator; numpy's does.
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    gamma = np.random.default_rng(seed).standard_gamma(theta.cpu().double().numpy())
+    return torch.poisson(mean * torch.from_numpy(gamma).to(mean) / theta, generator=generator)
+
+
 class NegativeBinomial(_Counts):
     r"""Counts that vary more than Poisson counts: words in documents, molecules in cells.
 
@@ -165,57 +211,38 @@ class NegativeBinomial(_Counts):
     0.5
     """
 
-    #: Range of log theta, and of theta at the start, which is well inside of it.
-    _LOG_THETA = (math.log(1e-4), math.log(1e6))
-    _START_THETA = (1e-2, 1e3)
-
     def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
         r"""Start the dispersion by the method of moments, :math:`\theta = m^2 / (v - m)`.
 
         It is brought into [0.01, 1000]. The variance of a column holds that of the totals and what
         the network will explain, so the start is too wide rather than too narrow.
         """
-        excess = (variance - mean).clamp_min(torch.finfo(mean.dtype).tiny)
-        return {"log_theta": (mean.square() / excess).clamp(*self._START_THETA).log()}
+        return {"log_theta": _start_of_log_theta(mean, variance)}
 
     def theta(self, log_theta: Tensor) -> Tensor:
         """Return the inverse dispersion, within its range."""
-        return log_theta.clamp(*self._LOG_THETA).exp()
+        return _inverse_dispersion(log_theta)
 
     def log_prob(self, x: Tensor, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
         """Return the log-probability of each entry."""
-        given = {"total": total, "log_theta": log_theta}
-        return self.log_prob_zero(raw, **given) + self.log_prob_entry(x, raw, **given)
+        return _nb_zero(raw, total, log_theta) + _nb_entry(x, raw, total, log_theta)
 
     def log_prob_zero(self, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
         """Return theta log(theta / (theta + mu))."""
-        theta = self.theta(log_theta)
-        return -theta * torch.log1p(_mean(raw, total) / theta)
+        return _nb_zero(raw, total, log_theta)
 
     def log_prob_entry(self, x: Tensor, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
         """Return what is left of the log-probability; exactly zero for a zero."""
-        theta = self.theta(log_theta)
-        # log(1 + theta / mu), which neither a tiny nor a huge ratio upsets.
-        of_mean = F.softplus(theta.log() - _log_mean(raw, total))
-        of_x = torch.log1p(theta / x.clamp_min(1.0))
-        gamma_ratio = (
-            _remainder(x + theta) - _remainder(theta) + (theta - 0.5) * torch.log1p(x / theta)
-        )
-        return x * (of_x - of_mean) + gamma_ratio - _factorial_remainder(x)
+        return _nb_entry(x, raw, total, log_theta)
 
     def sample(
         self, raw: Tensor, generator: torch.Generator, *, total: Tensor, log_theta: Tensor
     ) -> Tensor:
         """Draw a mean from the gamma distribution of each entry, and a Poisson count for it."""
-        mean = _mean(raw, total).detach()
-        theta = self.theta(log_theta).detach().expand_as(mean)
-        # The gamma distribution of torch takes no generator; numpy's does.
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        gamma = np.random.default_rng(seed).standard_gamma(theta.cpu().double().numpy())
-        return torch.poisson(mean * torch.from_numpy(gamma).to(mean) / theta, generator=generator)
+        return _nb_draw(raw, total, log_theta, generator)
 
 
-class ZeroInflatedNegativeBinomial(NegativeBinomial):
+class ZeroInflatedNegativeBinomial(_Counts):
     r"""Counts of `NegativeBinomial`, some of them lost: a gate puts a zero in their place.
 
     .. math:: p(x_j | r_j, g_j) = \pi_j \, [x_j = 0] + (1 - \pi_j) \, \mathrm{NB}(x_j | r_j),
@@ -250,44 +277,52 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     def raw_from_mean(self, mean: Tensor) -> Tensor:
         """Return log shares of what the gate lets pass, and a gate that loses one count in ten."""
         gate = torch.full_like(mean, self._START_GATE)
-        return torch.cat([super().raw_from_mean(mean) - torch.log1p(-gate), torch.logit(gate)])
+        return torch.cat([_log_share(mean) - torch.log1p(-gate), torch.logit(gate)])
 
     def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
         """Start the dispersion by the method of moments, for the counts behind the gate."""
         passing = 1.0 - self._START_GATE
         behind = mean / passing
         square = (variance + mean.square()) / passing
-        return super().free_parameters(behind, square - behind.square())
+        return {"log_theta": _start_of_log_theta(behind, square - behind.square())}
+
+    def theta(self, log_theta: Tensor) -> Tensor:
+        """Return the inverse dispersion, within its range."""
+        return _inverse_dispersion(log_theta)
+
+    def log_prob(self, x: Tensor, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
+        """Return the log-probability of each entry."""
+        given = {"total": total, "log_theta": log_theta}
+        return self.log_prob_zero(raw, **given) + self.log_prob_entry(x, raw, **given)
 
     def log_prob_zero(self, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
         """Return log(pi + (1 - pi) NB(0))."""
         log_share, gate = raw.chunk(2, dim=1)
-        zero = super().log_prob_zero(log_share, total=total, log_theta=log_theta)
+        zero = _nb_zero(log_share, total, log_theta)
         # Minus the probability of a count; the logarithm of one less that loses all of it in single
         # precision where it is small, as in every rare column.
         lost = torch.sigmoid(-gate) * torch.expm1(zero)
         direct = torch.logaddexp(gate, zero) - F.softplus(gate)
         return torch.where(lost > -0.5, torch.log1p(lost.clamp_min(-0.5)), direct)
 
-    def prob_nonzero(self, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
+    def nonzero_mass(self, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
         """Return (1 - pi) (1 - NB(0))."""
         log_share, gate = raw.chunk(2, dim=1)
-        zero = super().log_prob_zero(log_share, total=total, log_theta=log_theta)
+        zero = _nb_zero(log_share, total, log_theta)
         return -torch.sigmoid(-gate) * torch.expm1(zero)
 
     def log_prob_entry(self, x: Tensor, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
         """Return log((1 - pi) NB(x)) less the log-probability of a zero; nothing for a zero."""
         log_share, gate = raw.chunk(2, dim=1)
-        given = {"total": total, "log_theta": log_theta}
-        behind = super().log_prob_zero(log_share, **given)
-        behind = behind + super().log_prob_entry(x, log_share, **given)
-        entry = behind - F.softplus(gate) - self.log_prob_zero(raw, **given)
+        behind = _nb_zero(log_share, total, log_theta) + _nb_entry(x, log_share, total, log_theta)
+        zero = self.log_prob_zero(raw, total=total, log_theta=log_theta)
+        entry = behind - F.softplus(gate) - zero
         return torch.where(x > 0, entry, torch.zeros_like(entry))
 
     def mean(self, raw: Tensor, *, total: Tensor, **parameters: Tensor) -> Tensor:
         """Return the mean behind the gate times the probability to pass it."""
         log_share, gate = raw.chunk(2, dim=1)
-        return torch.sigmoid(-gate) * super().mean(log_share, total=total)
+        return torch.sigmoid(-gate) * _mean(log_share, total)
 
     def sample(
         self, raw: Tensor, generator: torch.Generator, *, total: Tensor, log_theta: Tensor
@@ -295,7 +330,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         """Draw counts, and which of them are lost."""
         log_share, gate = raw.chunk(2, dim=1)
         passes = torch.bernoulli(torch.sigmoid(-gate), generator=generator)
-        return passes * super().sample(log_share, generator, total=total, log_theta=log_theta)
+        return passes * _nb_draw(log_share, total, log_theta, generator)
 
 
 class Multinomial(_Counts):
@@ -324,7 +359,7 @@ class Multinomial(_Counts):
     0.5
     """
 
-    softmax = True
+    structure = "softmax"
     _parameter_constraints: dict = {"coefficient": ["boolean"]}
 
     def __init__(self, coefficient=True):
@@ -343,7 +378,7 @@ class Multinomial(_Counts):
         share = x / positive_total
         return x * ratio + share * _factorial_remainder(total) - _factorial_remainder(x)
 
-    def prob_nonzero(self, raw: Tensor, *, total: Tensor) -> Tensor:
+    def nonzero_mass(self, raw: Tensor, *, total: Tensor) -> Tensor:
         """Return one less the probability that none of the items falls into the column."""
         share = raw.softmax(dim=1).clamp_max(1.0 - torch.finfo(raw.dtype).eps)
         return -torch.expm1(total * torch.log1p(-share))

@@ -51,7 +51,7 @@ class Gaussian(Likelihood):
 
     support = "finite real numbers"
     location_scale = True
-    squared_error = True
+    structure = "squared_error"
     _parameter_constraints: dict = {
         "variance": [StrOptions({"per_feature", "shared"})],
         "variance_floor": [Interval(Real, 0, None, closed="neither")],
@@ -60,10 +60,6 @@ class Gaussian(Likelihood):
     def __init__(self, variance="per_feature", variance_floor=1e-2):
         self.variance = variance
         self.variance_floor = variance_floor
-
-    def default_scaling(self, sparse: bool) -> str | None:
-        """Return "fourth_moment"."""
-        return "fourth_moment"
 
     def raw_from_mean(self, mean: Tensor) -> Tensor:
         """Return the mean itself."""
@@ -85,7 +81,7 @@ class Gaussian(Likelihood):
         constant = -0.5 * (variance.log() + _LOG_TWO_PI)
         return torch.addcmul(constant, (x - raw).square(), -0.5 / variance)
 
-    def gradient_scale(self, *, log_variance: Tensor) -> Tensor | None:
+    def variance_weight(self, *, log_variance: Tensor) -> Tensor | None:
         """Return the variance of each column over their mean."""
         if self.variance == "shared":
             return None
@@ -146,7 +142,7 @@ class ZeroInflatedLogNormal(Likelihood):
 
     n_outputs = 2
     support = "finite numbers >= 0"
-    has_zeros = True
+    has_zero_mass = True
     _parameter_constraints: dict = {"variance_floor": [Interval(Real, 0, None, closed="neither")]}
 
     #: Share of values above zero where nothing is known of it, midway (as logits go) between a
@@ -166,10 +162,6 @@ class ZeroInflatedLogNormal(Likelihood):
     def nearest(self, values: np.ndarray) -> np.ndarray:
         """Return values, and zero for those below."""
         return np.maximum(values, 0)
-
-    def default_scaling(self, sparse: bool) -> str | None:
-        """Return "max", which keeps zeros and brings every column into [0, 1]."""
-        return "max"
 
     def raw_from_mean(self, mean: Tensor) -> Tensor:
         """Return the raw output with one value in ten above zero: the mean cannot tell how many."""

@@ -39,14 +39,14 @@ def conformal_p_values(scores: np.ndarray, calibration: np.ndarray) -> np.ndarra
 class Tail(NamedTuple):
     """A Pareto distribution of the oddest tenth of the scores, to go beyond the oddest of them.
 
-    With t the negative score, ``log(1 + (t - start) / unit)`` beyond ``start`` is taken to be
+    With t the negative score, ``log(1 + (t - start) / scale)`` beyond ``start`` is taken to be
     exponential, with a mean of at least 2/3. That is the generalised Pareto distribution, which all
-    tails come to (Balkema and de Haan 1974; Pickands 1975), with its unit fixed: by how far the
+    tails come to (Balkema and de Haan 1974; Pickands 1975), with its scale fixed: by how far the
     start is from the median. Where the scores begin and what unit they have does not matter.
     """
 
     start: float
-    unit: float
+    scale: float
     n_beyond: int
     total: float  # of the logarithms beyond the start
     n_calibration: int
@@ -59,7 +59,7 @@ class Tail(NamedTuple):
         """
         beyond = np.maximum(-scores - self.start, 0.0)
         share = (1.0 + self.n_beyond) / (1.0 + self.n_calibration)
-        return share * (1.0 + np.log1p(beyond / self.unit) / self.total) ** -float(self.n_beyond)
+        return share * (1.0 + np.log1p(beyond / self.scale) / self.total) ** -float(self.n_beyond)
 
 
 def fit_tail(calibration: np.ndarray) -> Tail | None:
@@ -75,12 +75,12 @@ def fit_tail(calibration: np.ndarray) -> Tail | None:
     if n < 2 * n_beyond or not np.isfinite(calibration).all():
         return None
     start = -calibration[n_beyond]
-    unit = start + np.median(calibration)
-    if unit <= 0:
+    scale = start + np.median(calibration)
+    if scale <= 0:
         return None
-    logarithms = np.log1p((-calibration[:n_beyond] - start) / unit)
+    logarithms = np.log1p((-calibration[:n_beyond] - start) / scale)
     total = max(logarithms.sum(), _LEAST_SHAPE * n_beyond)
-    return Tail(float(start), float(unit), n_beyond, float(total), n)
+    return Tail(float(start), float(scale), n_beyond, float(total), n)
 
 
 def extrapolated_p_values(scores: np.ndarray, calibration: np.ndarray) -> np.ndarray:

@@ -123,15 +123,15 @@ class Deviations:
         weights: Weights,
         units: Units,
     ):
-        self.neighbours, self.network, self.units = neighbours, network, units
+        self.neighbours, self.network, self.weight_over_usuals = neighbours, network, units
         self.locality = weights.locality
         floor = _LEAST_USUAL * references.values.shape[1]
         least = np.array([floor, floor, _LEAST_USUAL_OF_NETWORK])
         deviations = np.column_stack([near, self._from_network(references)])
         usual = np.maximum(_weighted_median(deviations, counts), least)
         each = np.array(weights[:3], dtype=np.float64)
-        self.unit = each / each.sum() / usual
-        self.root = np.sqrt(deviations @ self.unit)
+        self.weight_over_usual = each / each.sum() / usual
+        self.root = np.sqrt(deviations @ self.weight_over_usual)
 
     @property
     def estimator(self):
@@ -140,7 +140,7 @@ class Deviations:
 
     def scores(self, rows: Rows) -> np.ndarray:
         """Return the score of each row; high is normal."""
-        scores = self._from_network(rows) * -self.unit[2]
+        scores = self._from_network(rows) * -self.weight_over_usual[2]
         for part in self._parts(rows):
             scores[part.rows] -= part.shares.sum(axis=1)
             scores[part.rows] /= part.divisor
@@ -151,7 +151,7 @@ class Deviations:
         n, n_features = rows.values.shape
         shares = np.zeros((n, n_features + 1))  # the last column takes the fill
         if self.network is not None:
-            shares[:, :-1] = self.network.deviations(rows) * -self.unit[2]
+            shares[:, :-1] = self.network.deviations(rows) * -self.weight_over_usual[2]
         for part in self._parts(rows):
             shares[part.rows[:, None], _columns(part, n_features)] -= part.shares
             shares[part.rows] /= part.divisor[:, None]
@@ -163,7 +163,7 @@ class Deviations:
         near = np.zeros((n, n_features + 1))
         for part in self._parts(rows):
             near[part.rows[:, None], _columns(part, n_features)] = part.expected
-        said = self.units.scaling.undo(near[:, :-1])
+        said = self.weight_over_usuals.scaling.undo(near[:, :-1])
         return said if self.network is None else (said + self.network.expected(rows)) / 2
 
     def _from_network(self, rows: Rows) -> np.ndarray:
@@ -174,9 +174,9 @@ class Deviations:
 
     def _parts(self, rows: Rows) -> Iterator[_Part]:
         X = rows.values
-        tolerance = self.units.tolerance(X)
-        for c in self.neighbours.compare(self.units.scaled(X), tolerance):
-            shares = c.nearest * self.unit[0] + c.residual * self.unit[1]
+        tolerance = self.weight_over_usuals.tolerance(X)
+        for c in self.neighbours.compare(self.weight_over_usuals.scaled(X), tolerance):
+            shares = c.nearest * self.weight_over_usual[0] + c.residual * self.weight_over_usual[1]
             yield _Part(c.rows, c.columns, shares, c.expected, self._divisor(c))
 
     def _divisor(self, c: Comparison) -> np.ndarray:
