@@ -15,7 +15,7 @@ from skae._scaling import Scaling, fit_scaling, summarise_columns
 from skae._training.batches import to_csr, to_tensor
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
-from skae._training.plan import Plan, choose_plan
+from skae._training.plan import choose_plan
 from skae._training.surroundings import usual_torch
 from skae._training.trainer import choose_device, make_net
 from skae.likelihoods import Likelihood
@@ -53,12 +53,10 @@ class Model:
         Between the units of X and those of the network, for rows as for reconstructions.
     sparse : bool
         Whether new rows are drawn as CSR.
-    plan : Plan
-        How sparse rows are trained on.
     """
 
-    def __init__(self, net: AutoencoderNet, scaling: Scaling | None, sparse: bool, plan: Plan):
-        self.net, self.scaling, self.sparse, self.plan = net, scaling, sparse, plan
+    def __init__(self, net: AutoencoderNet, scaling: Scaling | None, sparse: bool):
+        self.net, self.scaling, self.sparse = net, scaling, sparse
         self.totals, self.n_stored = np.ones(1), 0.0
         self.training_codes: Any = None  # ndarray, once there are some
 
@@ -174,7 +172,7 @@ class Model:
 
     def _blocks(self, function: Callable, X, scaling: Scaling | None) -> Iterator[np.ndarray]:
         module, layout = self.net.module_, self.net.module__layout
-        width = max(layout.n_features, layout.n_components)
+        width = max(layout.n_features, layout.n_components, module.cost.width)
         farthest = _FARTHEST_SCALED if self.likelihood.location_scale else _FARTHEST
         return map_rows(
             function,
@@ -182,6 +180,7 @@ class Model:
             module,
             scaling,
             width=width,
+            operations=module.operations,
             csr=module.takes_csr,
             farthest=farthest,
         )
@@ -193,12 +192,15 @@ class Model:
         codes = codes.toarray() if sp.issparse(codes) else codes
         both = codes if totals is None else np.column_stack([codes, totals])
         n_outputs = self.net.module__layout.n_features * self.likelihood.n_outputs
-        width = max(n_outputs, both.shape[1])
+        module = self.net.module_
+        width = max(n_outputs, both.shape[1], module.cost.width)
 
         def apart(rows: Any) -> Tensor:
             return function(rows, None) if totals is None else function(rows[:, :-1], rows[:, -1:])
 
-        return map_rows(apart, both, self.net.module_, width=width, farthest=_FARTHEST)
+        return map_rows(
+            apart, both, module, width=width, operations=module.operations, farthest=_FARTHEST
+        )
 
     def _undo(self, rows: np.ndarray) -> np.ndarray:
         return rows if self.scaling is None else self.scaling.undo(rows)
@@ -282,8 +284,9 @@ def build_model(
         columns=columns,
         encoder_scaling=of_encoder,
         **(_for_given_totals(X, index, of_encoder) if likelihood.given_total else {}),
-        csr=plan.csr,
+        plan=plan,
+        sparse_method=sparse_method,
         device=device,
         **net,
     )
-    return Model(made, of_rows, sparse, plan)
+    return Model(made, of_rows, sparse)

@@ -195,7 +195,7 @@ def train(
     with (
         _temporary_callbacks(net, first, last=[course]),
         _seeded_if_needed(net),
-        threads_for(net.module_, net.batch_size),
+        threads_for(net.batch_size * net.module_.operations),
     ):
         net.partial_fit(rows)
     return course.converged_at is not None or course.epoch < stopping.n_epochs

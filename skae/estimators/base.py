@@ -149,7 +149,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
             seed=self._seed,
         )
         self.net_ = self._model.net
-        self.sparse_method_ = self._model.plan.method if self.module_.takes_csr else "dense"
+        self.sparse_method_ = self.module_.plan.method
 
     def _alpha(self) -> float:
         return self.likelihood_.decay if self.alpha == "auto" else self.alpha
@@ -196,7 +196,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
                 index,
                 weight,
                 self._model.scaling,
-                self._model.plan,
+                self.module_.plan,
                 batch_size=self.batch_size,
                 schedule=resolve("constant" if one_epoch else self.learning_rate, SCHEDULES),
                 stopping=stopping,
