@@ -4,6 +4,11 @@ A network builds a pair of torch modules: the encoder maps (n_rows, n_inputs) to
 n_encoder_outputs), the decoder maps codes (n_rows, n_components) to (n_rows, n_decoder_outputs).
 Neither ends in an activation: what the outputs mean is the business of the code's rule and of the
 likelihood. To add one: one class here and one line in `NETWORKS`.
+
+A network is also asked about the modules that it built: which weights decay, how strongly the
+decoder answers to each unit of the code, what a row costs, whether CSR rows can be taken as they
+are. The answers of the base class hold for modules of any kind; those that look at them by trying
+them out are slower than a closed form.
 """
 
 from __future__ import annotations
@@ -12,12 +17,23 @@ import copy
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from skae._random import draw_seed, global_torch_seed, torch_generator
+from skae._modules import (
+    Cost,
+    has_hooks,
+    is_plain_linear,
+    last_linear,
+    linear_layers,
+    try_out,
+    unit_answers,
+    weight_arrays,
+)
+from skae._random import global_torch_seed, torch_generator
 from skae._validation import Component
 
 #: Names of the activations of `MLP`; "relu", "tanh", "logistic" and "identity" as in MLPRegressor.
@@ -54,11 +70,15 @@ class Layout(NamedTuple):
 
 
 class Network(Component):
-    """Base of all networks."""
+    """Base of all networks: `build` makes the modules, the other methods are asked about them.
 
-    #: True where the modules draw from torch's global generators (weights, dropout): training then
-    #: seeds them for its duration and puts them back.
-    uses_global_generator: bool = False
+    `build` is all that a network must have. Any module that autograd can go through will do:
+    convolutions, attention, layers of your own.
+    """
+
+    #: True where the modules draw from torch's global generators (weights, dropout), as all of
+    #: torch's own do: building and training seed them for their duration and put them back.
+    uses_global_generator: bool = True
     #: Whether first weights may be adjusted (the decoder predicts the column means, a posterior is
     #: as wide as the prior). Not where they were given: they can be those of an earlier training.
     adjustable: bool = True
@@ -66,11 +86,111 @@ class Network(Component):
     #: them is an error.
     takes_layer_sizes: bool = True
 
+    _remedy = ""  # more of it, where modules have the wrong shape
+
     def build(
         self, layout: Layout, n_encoder_outputs: int, n_decoder_outputs: int, seed: int
     ) -> tuple[nn.Module, nn.Module]:
         """Return a new encoder and decoder with weights drawn from ``seed``."""
         raise NotImplementedError
+
+    def make(
+        self, layout: Layout, n_encoder_outputs: int, n_decoder_outputs: int, seed: int
+    ) -> tuple[nn.Module, nn.Module, Cost]:
+        """Return what `build` makes, with torch's generators seeded, and what a row costs there.
+
+        Raises
+        ------
+        ValueError
+            A module does not map rows to the columns that it must.
+        """
+        seeded = global_torch_seed(seed) if self.uses_global_generator else nullcontext()
+        with seeded:
+            encoder, decoder = self.build(layout, n_encoder_outputs, n_decoder_outputs, seed)
+        costs = [
+            self.cost(encoder, "encoder", layout.n_features, n_encoder_outputs),
+            self.cost(decoder, "decoder", layout.n_components, n_decoder_outputs),
+        ]
+        operations = sum(cost.operations for cost in costs)
+        return encoder, decoder, Cost(operations, max(cost.width for cost in costs))
+
+    def cost(self, module: nn.Module, name: str, n_inputs: int, n_outputs: int) -> Cost:
+        """Return what a row costs in a module, found by trying it out.
+
+        Raises
+        ------
+        ValueError
+            The module does not map (n_rows, n_inputs) to (n_rows, n_outputs).
+        """
+        shape, cost = try_out(module, n_inputs)
+        if shape != (2, n_outputs):
+            raise ValueError(
+                f"The {name} of {type(self).__name__} must map an input of shape (n_rows, "
+                f"{n_inputs}) to (n_rows, {n_outputs}). For 2 rows it returned shape {shape} "
+                f"instead. Change its last layer{self._remedy}."
+            )
+        return cost
+
+    def weights_to_decay(self, encoder: nn.Module, decoder: nn.Module) -> list[nn.Parameter]:
+        """Return the weights that decay, and that ``l1_ratio`` draws to zeros.
+
+        All parameters of two axes and more, but for those of normalisations and biases.
+        """
+        return weight_arrays(nn.ModuleList([encoder, decoder]))
+
+    def gains(self, decoder: nn.Module, code: Tensor, last_squares: Tensor | None = None) -> Tensor:
+        """Return how strongly a decoder answers to each unit of a code, of shape (n_components,).
+
+        Penalties on a code are multiplied by it, so that they cannot be escaped by small codes and
+        a strong decoder. For a stack of linear layers the closed form of `decoder_gains`; for any
+        other the norms of the columns of its Jacobian at the mean of the codes, for which a step
+        decodes n_components + 1 codes beside those of its batch.
+
+        Parameters
+        ----------
+        decoder : torch.nn.Module
+        code : Tensor of shape (n_rows, n_components)
+            Codes of some rows.
+        last_squares : Tensor of shape (n_inputs of the last layer,), default=None
+            Squared norms of the columns of the last layer, where it has too many rows to look at
+            all of them. The last layer is then a linear one, and counts as in `decoder_gains`.
+        """
+        if _is_stack(decoder):
+            return decoder_gains(decoder, code.shape[1], last_squares)
+        if last_squares is None:
+            return unit_answers(decoder, code)
+        layers: Any = decoder
+        return unit_answers(layers[:-1], code) * _gain(layers[-1], False, last_squares)
+
+    @torch.no_grad()
+    def start_at(self, decoder: nn.Module, raw: Tensor) -> None:
+        """Let a decoder predict ``raw`` before training, if it ends with a linear layer."""
+        last = last_linear(decoder)
+        if last is not None and last.bias is not None:
+            last.bias.copy_(raw)
+
+    def csr_obstacle(self, encoder: nn.Module, decoder: nn.Module) -> str | None:
+        """Return what keeps CSR rows from being trained on as they are; None if nothing does.
+
+        They need an encoder and a decoder that are ``nn.Sequential``, with an ``nn.Linear`` where
+        each meets the rows: as ``encoder[0]``, and with a bias as ``decoder[-1]``. Layers of a
+        class of the user's, and those with hooks, may compute something else.
+        """
+        for module, name, place, verb in (
+            (encoder, "encoder", 0, "begin"),
+            (decoder, "decoder", -1, "end"),
+        ):
+            if type(module) is not nn.Sequential or not len(module) or has_hooks(module):
+                kind = type(module).__name__
+                return f"its {name} is a {kind}, not an nn.Sequential that {verb}s with nn.Linear"
+            layer = module[place]
+            if not is_plain_linear(layer):
+                kind = type(layer).__name__
+                hooks = " that has hooks" if type(layer) is nn.Linear else ""
+                return f"its {name} {verb}s with {kind}{hooks}, not with a plain nn.Linear"
+        if decoder[-1].bias is None:  # type: ignore[index]
+            return "its decoder ends with an nn.Linear that has no bias"
+        return None
 
 
 class MLP(Network):
@@ -80,6 +200,8 @@ class MLP(Network):
     a. ``()`` makes both linear. Weights and biases are drawn from the uniform distribution on
     ``+-1 / sqrt(n_inputs)`` of their layer, as torch does by default.
     """
+
+    uses_global_generator = False
 
     def build(self, layout, n_encoder_outputs, n_decoder_outputs, seed):
         """Return the two stacks of layers."""
@@ -91,6 +213,11 @@ class MLP(Network):
             _stack(encoder_sizes, layout.activation, generator),
             _stack(decoder_sizes, layout.activation, generator),
         )
+
+    def cost(self, module, name, n_inputs, n_outputs):
+        """Return what a row costs: each weight multiplies and adds, forward and twice backward."""
+        width = max(layer.out_features for layer in linear_layers(module))
+        return Cost(6.0 * sum(weight.numel() for weight in module.parameters()), width)
 
 
 class CustomNetwork(Network):
@@ -114,22 +241,20 @@ class CustomNetwork(Network):
     >>> network = CustomNetwork(encoder=nn.Linear, decoder=nn.Linear)
     """
 
-    uses_global_generator = True
     adjustable = False
     takes_layer_sizes = False
+    _remedy = ", or pass a callable (n_inputs, n_outputs) -> module"
 
     def __init__(self, encoder, decoder):
         self.encoder = encoder
         self.decoder = decoder
 
     def build(self, layout, n_encoder_outputs, n_decoder_outputs, seed):
-        """Return copies of the modules, or what the callables make, after a look at the shapes."""
-        with global_torch_seed(seed):
-            encoder = self._make(self.encoder, layout.n_features, n_encoder_outputs)
-            decoder = self._make(self.decoder, layout.n_components, n_decoder_outputs)
-        _check_shape(encoder, "encoder", layout.n_features, n_encoder_outputs)
-        _check_shape(decoder, "decoder", layout.n_components, n_decoder_outputs)
-        return encoder, decoder
+        """Return copies of the modules, or what the callables make."""
+        return (
+            self._make(self.encoder, layout.n_features, n_encoder_outputs),
+            self._make(self.decoder, layout.n_components, n_decoder_outputs),
+        )
 
     @staticmethod
     def _make(module_or_factory: nn.Module | Callable, n_inputs: int, n_outputs: int) -> nn.Module:
@@ -138,29 +263,31 @@ class CustomNetwork(Network):
         return module_or_factory(n_inputs, n_outputs)
 
 
-def linear_layers(module: nn.Module) -> list[nn.Linear]:
-    """Return the linear layers of a module in the order in which they were added."""
-    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-
-
 def decoder_gains(
     decoder: nn.Module, n_components: int, last_squares: Tensor | None = None
-) -> Tensor | float:
-    r"""Return how strongly a decoder answers to each unit of the code, of shape (n_components,).
+) -> Tensor:
+    r"""Return how strongly linear layers answer to each unit of the code, of shape (n_components,).
 
-    The norm of the unit's column in the first linear layer, times :math:`\lVert W \rVert_F /
+    The norm of the unit's column in the first layer, times :math:`\lVert W \rVert_F /
     \sqrt{\min(\text{shape of } W)}` (1 for orthonormal rows or columns) of each later one. A
     network with positively homogeneous activations can scale one layer down and another up without
     changing its output; this product does not change either, so a penalty that holds it cannot be
-    escaped in that way. 1 for a decoder without a linear layer for the code. ``last_squares`` are
-    the squared norms of the columns of the last layer, where it has too many rows to look at all.
+    escaped in that way. ``last_squares`` are the squared norms of the columns of the last layer,
+    where it has too many rows to look at all.
     """
     layers = linear_layers(decoder)
-    if not layers or layers[0].in_features != n_components:
-        return 1.0
     gains = [_gain(layer, place == 0) for place, layer in enumerate(layers[:-1])]
     gains.append(_gain(layers[-1], len(layers) == 1, last_squares))
     return math.prod(gains[1:], start=gains[0])
+
+
+def _is_stack(decoder: nn.Module) -> bool:
+    """Return whether a decoder is linear layers with activations of ours between them."""
+    parts = list(decoder) if type(decoder) is nn.Sequential else [decoder]
+    if not parts or has_hooks(decoder) or not is_plain_linear(parts[0]):
+        return False
+    kinds = tuple(ACTIVATIONS.values())
+    return all(is_plain_linear(part) or type(part) in kinds for part in parts)
 
 
 def _gain(layer: nn.Linear, is_first: bool, squares: Tensor | None = None) -> Tensor:
@@ -190,21 +317,6 @@ def _linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Lin
         layer.weight.uniform_(-bound, bound, generator=generator)
         layer.bias.uniform_(-bound, bound, generator=generator)
     return layer
-
-
-@torch.no_grad()
-def _check_shape(module: nn.Module, name: str, n_inputs: int, n_outputs: int) -> None:
-    """Raise ``ValueError`` where a module does not map n_inputs to n_outputs columns."""
-    training = module.training
-    with global_torch_seed(draw_seed(None)):
-        output = module.eval()(torch.zeros(2, n_inputs))
-    module.train(training)
-    if tuple(output.shape) != (2, n_outputs):
-        raise ValueError(
-            f"The {name} of CustomNetwork must map an input of shape (n_rows, {n_inputs}) to "
-            f"(n_rows, {n_outputs}). For 2 rows it returned shape {tuple(output.shape)} instead. "
-            "Change its last layer, or pass a callable (n_inputs, n_outputs) -> module."
-        )
 
 
 NETWORKS: dict[str, type[Network]] = {"mlp": MLP}

@@ -5,8 +5,8 @@ nothing is corrupted outside training. ``level`` is always the *effective* one: 
 entries that really changed (for `GaussianNoise`: the standard deviation). To add one: one class
 here and one line in `NOISES`.
 
-On sparse rows a noise works on the stored entries, at a cost that grows with their number alone:
-no array with a cell for each row and feature is built, and none with one for each feature.
+On sparse rows (`Csr`) a noise works on the stored entries, at a cost that grows with their number
+alone: no array with a cell for each row and feature is built, and none with one for each feature.
 
 Shapes: ``x`` is (n_rows, n_features), in the units that the network sees: for a Gaussian
 likelihood the scaled columns (where zero is the column's mean if they were centred), else X itself.
@@ -14,36 +14,14 @@ likelihood the scaled columns (where zero is the column's mean if they were cent
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from skae._kernels.csr import Csr
 from skae._validation import Component
 
 # A chance of one would need infinitely many donors; only zeros of columns with few of them meet it.
 _ALMOST_ONE = 1.0 - 1e-6
-
-
-class Entries(NamedTuple):
-    """The non-zero entries of a batch of sparse rows, by row and then by column.
-
-    No cell stands in it twice, and no value is zero. All tensors are on one device.
-
-    Parameters
-    ----------
-    row, column : Tensor of shape (n_entries,), int64
-        Where each entry stands.
-    value : Tensor of shape (n_entries,), floating
-        What it is.
-    shape : tuple of int
-        Rows and features of the batch.
-    """
-
-    row: Tensor
-    column: Tensor
-    value: Tensor
-    shape: tuple[int, int]
 
 
 class Noise(Component):
@@ -64,18 +42,21 @@ class Noise(Component):
         """Return a corrupted copy of a batch of clean rows."""
         raise NotImplementedError
 
-    def corrupt_entries(
-        self, entries: Entries, level: float, generator: torch.Generator
-    ) -> Entries:
+    def corrupt_entries(self, x: Csr, level: float, generator: torch.Generator) -> Csr:
         """Return a corrupted copy of a batch of clean sparse rows.
 
-        The result is sorted and free of duplicates and zeros, like what is given. A noise that
-        does not say what it does on sparse rows raises ``NotImplementedError``.
+        Neither what is given nor what is returned holds a zero among its values. A noise that does
+        not say what it does on sparse rows raises ``NotImplementedError``.
         """
         raise NotImplementedError(
             f"{type(self).__name__} has no method corrupt_entries, so it cannot be put on sparse "
             "rows. Write one, or pass dense rows."
         )
+
+    @property
+    def takes_csr(self) -> bool:
+        """Whether the noise says what it does on sparse rows."""
+        return type(self).corrupt_entries is not Noise.corrupt_entries
 
 
 class _EachForItself(Noise):
@@ -84,9 +65,9 @@ class _EachForItself(Noise):
     On sparse rows the zeros stay zeros.
     """
 
-    def corrupt_entries(self, entries, level, generator):
+    def corrupt_entries(self, x, level, generator):
         """Return the stored entries as `corrupt` makes them; what became zero is left out."""
-        return _with_values(entries, self.corrupt(entries.value, level, generator))
+        return _with_values(x, self.corrupt(x.values, level, generator))
 
 
 class Masking(_EachForItself):
@@ -155,18 +136,18 @@ class SaltAndPepper(Noise):
         probability = _probability(proposal != x, everywhere, level)
         return _replace(x, proposal, probability, generator)
 
-    def corrupt_entries(self, entries, level, generator):
-        """Return entries with extremes in the place of some, and some more in place of zeros."""
-        count, low, high = _columns(entries)
-        value = entries.value
+    def corrupt_entries(self, x, level, generator):
+        """Return rows with extremes in the place of some, and some more in place of zeros."""
+        count, low, high = _columns(x)
+        value = x.values
         proposal = torch.where(_uniform(value, generator) < 0.5, high, low)
-        probability = _probability_of_stored(entries, proposal, level)
+        probability = _probability_of_stored(x, proposal, level)
         replaced = _replace(value, proposal, probability, generator)
-        balance = (count / (entries.shape[0] - count).clamp_min(1)).clamp_max(1.0)
+        balance = (count / (x.shape[0] - count).clamp_min(1)).clamp_max(1.0)
         differing = 0.5 * ((low != 0).to(value) + (high != 0).to(value))
-        key, donor = _strike_zeros(entries, probability * balance * differing, count, generator)
+        key, donor = _strike_zeros(x, probability * balance * differing, count, generator)
         to_low = (high == 0) | ((low != 0) & (_uniform(value, generator) < 0.5))
-        return _merge(entries, replaced, key, torch.where(to_low, low, high)[donor])
+        return _merge(x, replaced, key, torch.where(to_low, low, high)[donor])
 
 
 class Swap(Noise):
@@ -188,12 +169,12 @@ class Swap(Noise):
         probability = _probability(proposal != x, x != 0, level)
         return _replace(x, proposal, probability, generator)
 
-    def corrupt_entries(self, entries, level, generator):
-        """Return entries with values of other rows in some, and some more in place of zeros."""
-        proposal = _stored_of_other_rows(entries, generator)
-        probability = _probability_of_stored(entries, proposal, level)
-        rate = probability.expand(entries.shape[0])
-        return _swap_stored(entries, proposal, rate, probability, generator)
+    def corrupt_entries(self, x, level, generator):
+        """Return rows with values of others in some entries, and some more in place of zeros."""
+        proposal = _stored_of_other_rows(x, generator)
+        probability = _probability_of_stored(x, proposal, level)
+        rate = probability.expand(x.shape[0])
+        return _swap_stored(x, proposal, rate, probability, generator)
 
 
 class SwapGaussian(Noise):
@@ -217,12 +198,12 @@ class SwapGaussian(Noise):
         swapped = _replace(x, _of_other_rows(x, generator), rate, generator)
         return GaussianNoise().corrupt(swapped, level, generator)
 
-    def corrupt_entries(self, entries, level, generator):
-        """Return entries of which some come from other rows, plus noise on all of them."""
-        rows = entries.value.new_empty(entries.shape[0])
+    def corrupt_entries(self, x, level, generator):
+        """Return rows of which some entries come from other rows, plus noise on all of them."""
+        rows = x.values.new_empty(x.shape[0])
         rate = 1.5 * level * _uniform(rows, generator)
-        proposal = _stored_of_other_rows(entries, generator)
-        swapped = _swap_stored(entries, proposal, rate, min(1.5 * level, 1.0), generator)
+        proposal = _stored_of_other_rows(x, generator)
+        swapped = _swap_stored(x, proposal, rate, min(1.5 * level, 1.0), generator)
         return GaussianNoise().corrupt_entries(swapped, level, generator)
 
 
@@ -290,91 +271,95 @@ def _replace(
     return torch.where(_uniform(x, generator) < probability, proposal, x)
 
 
-# Sparse rows. A cell has the key ``row * n_features + column``; entries are sorted by it.
+# Sparse rows. A cell has the key ``row * n_features + column``, and entries are sorted by it.
 
 
-def _keys(entries: Entries) -> Tensor:
-    return entries.row * entries.shape[1] + entries.column
+def _keys(x: Csr) -> Tensor:
+    return x.rows * x.shape[1] + x.indices
 
 
-def _look_up(entries: Entries, key: Tensor) -> tuple[Tensor, Tensor]:
+def _look_up(x: Csr, key: Tensor) -> tuple[Tensor, Tensor]:
     """Return where among the entries each key would stand, and whether it is one of them."""
-    keys = _keys(entries)
+    keys = _keys(x)
     at = torch.searchsorted(keys, key).clamp_max(len(keys) - 1)
     return at, keys[at] == key
 
 
-def _with_values(entries: Entries, value: Tensor) -> Entries:
-    """Return entries with other values, without those that are zero."""
+def _with_values(x: Csr, value: Tensor) -> Csr:
+    """Return rows with other values in the same places, without those that are zero."""
+    return _without_zeros(x.rows, x.indices.long(), value, x.shape)
+
+
+def _without_zeros(row: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]) -> Csr:
     stored = value != 0
-    return Entries(entries.row[stored], entries.column[stored], value[stored], entries.shape)
+    return Csr.from_entries(row[stored], column[stored], value[stored], shape)
 
 
-def _merge(entries: Entries, value: Tensor, key: Tensor, new_value: Tensor) -> Entries:
-    """Return entries with other values, and new ones at cells that were zero."""
-    keys, order = torch.cat([_keys(entries), key]).sort()
-    n_features = max(entries.shape[1], 1)
+def _merge(x: Csr, value: Tensor, key: Tensor, new_value: Tensor) -> Csr:
+    """Return rows with other values, and new ones at cells that were zero."""
+    keys, order = torch.cat([_keys(x), key]).sort()
+    n_features = max(x.shape[1], 1)
     row = keys.div(n_features, rounding_mode="floor")
-    merged = Entries(row, keys - row * n_features, entries.value, entries.shape)
-    return _with_values(merged, torch.cat([value, new_value])[order])
+    column = keys - row * n_features
+    return _without_zeros(row, column, torch.cat([value, new_value])[order], x.shape)
 
 
-def _columns(entries: Entries) -> tuple[Tensor, Tensor, Tensor]:
+def _columns(x: Csr) -> tuple[Tensor, Tensor, Tensor]:
     """Return, for each entry, how many its column has, and the lowest and highest value of it.
 
     Zero is among the values of a column that has no entry in some row.
     """
-    _, place, count = entries.column.unique(return_inverse=True, return_counts=True)
+    _, place, count = x.indices.unique(return_inverse=True, return_counts=True)
     # A full column has no zero; at infinity it has no say.
-    start = torch.where(count < entries.shape[0], 0.0, float("inf")).to(entries.value)
-    low = start.scatter_reduce(0, place, entries.value, "amin")
-    high = (-start).scatter_reduce(0, place, entries.value, "amax")
+    start = torch.where(count < x.shape[0], 0.0, float("inf")).to(x.values)
+    low = start.scatter_reduce(0, place, x.values, "amin")
+    high = (-start).scatter_reduce(0, place, x.values, "amax")
     return count[place], low[place], high[place]
 
 
-def _probability_of_stored(entries: Entries, proposal: Tensor, level: float) -> Tensor:
+def _probability_of_stored(x: Csr, proposal: Tensor, level: float) -> Tensor:
     """Return `_probability` where the stored entries are counted."""
-    everywhere = torch.ones_like(entries.value, dtype=torch.bool)
-    return _probability(proposal != entries.value, everywhere, level)
+    everywhere = torch.ones_like(x.values, dtype=torch.bool)
+    return _probability(proposal != x.values, everywhere, level)
 
 
-def _random_rows(entries: Entries, n_draws: int, generator: torch.Generator) -> Tensor:
-    device = entries.row.device
-    n_rows = max(entries.shape[0], 1)  # without rows there are no draws either
+def _random_rows(x: Csr, n_draws: int, generator: torch.Generator) -> Tensor:
+    device = x.rows.device
+    n_rows = max(x.shape[0], 1)  # without rows there are no draws either
     return torch.randint(0, n_rows, (n_draws,), generator=generator, device=device)
 
 
-def _stored_of_other_rows(entries: Entries, generator: torch.Generator) -> Tensor:
+def _stored_of_other_rows(x: Csr, generator: torch.Generator) -> Tensor:
     """Return, for each entry, the value of its column in a random row; most often it is zero."""
-    donor = _random_rows(entries, len(entries.row), generator)
-    at, found = _look_up(entries, donor * entries.shape[1] + entries.column)
-    return torch.where(found, entries.value[at], 0.0)
+    donor = _random_rows(x, len(x.rows), generator)
+    at, found = _look_up(x, donor * x.shape[1] + x.indices)
+    return torch.where(found, x.values[at], 0.0)
 
 
 def _swap_stored(
-    entries: Entries,
+    x: Csr,
     proposal: Tensor,
     rate: Tensor,
     largest_rate: Tensor | float,
     generator: torch.Generator,
-) -> Entries:
+) -> Csr:
     """Swap each cell with the rate of its row.
 
     A zero whose donor is an entry becomes non-zero: it has one with the share of entries in its
     column. Cells are struck at the largest rate of all, and those of other rows are thinned.
     """
-    value = _replace(entries.value, proposal, rate[entries.row], generator)
-    count, _, _ = _columns(entries)
-    share = count / max(entries.shape[0], 1)
-    key, donor = _strike_zeros(entries, largest_rate * share, count, generator)
-    row = key.div(max(entries.shape[1], 1), rounding_mode="floor")
-    new_value = entries.value[donor]
+    value = _replace(x.values, proposal, rate[x.rows], generator)
+    count, _, _ = _columns(x)
+    share = count / max(x.shape[0], 1)
+    key, donor = _strike_zeros(x, largest_rate * share, count, generator)
+    row = key.div(max(x.shape[1], 1), rounding_mode="floor")
+    new_value = x.values[donor]
     struck = largest_rate * _uniform(new_value, generator) < rate[row]
-    return _merge(entries, value, key[struck], new_value[struck])
+    return _merge(x, value, key[struck], new_value[struck])
 
 
 def _strike_zeros(
-    entries: Entries, probability: Tensor, count: Tensor, generator: torch.Generator
+    x: Csr, probability: Tensor, count: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Strike each zero of a column with the probability that is given with its entries.
 
@@ -383,16 +368,16 @@ def _strike_zeros(
     number of darts at random rows: then darts strike cells independently of each other, and a
     cell gets none with probability ``exp(-mean)``, which gives the mean that is needed.
     """
-    n_rows, n_features = entries.shape
+    n_rows, n_features = x.shape
     mean = -torch.log1p(-probability.clamp_max(_ALMOST_ONE))
     darts = torch.poisson((count < n_rows) * mean * n_rows / count, generator=generator)
     thrower = torch.arange(len(count), device=count.device).repeat_interleave(darts.long())
     # Of several darts in a cell the first one counts: in random order, none is preferred.
     order = torch.randperm(len(thrower), generator=generator, device=count.device)
     thrower = thrower[order]
-    row = _random_rows(entries, len(thrower), generator)
-    key = row * n_features + entries.column[thrower]
-    _, taken = _look_up(entries, key)
+    row = _random_rows(x, len(thrower), generator)
+    key = row * n_features + x.indices[thrower]
+    _, taken = _look_up(x, key)
     return _first_of_each(key[~taken], thrower[~taken])
 
 

@@ -3,7 +3,7 @@
 The rules are the tables below; the package is read, and imported for its classes alone. Layers,
 from the top:
 
-    outliers -> estimators -> _training -> vocabulary, _kernels -> ground floor -> exceptions
+    outliers -> estimators -> _training -> vocabulary -> _kernels -> ground floor -> exceptions
 
 The companions (metrics, plotting, datasets) stand beside the estimators and do not see them.
 """
@@ -39,6 +39,7 @@ LAYER = {
     "_state": "ground",
     "constraints": "ground",
     "_random": "ground",
+    "_modules": "ground",
     "_blas": "ground",
     "_scaling": "ground",
     "_duplicates": "ground",
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     "outliers": {"outliers", "estimators", "ground", "exceptions"},
     "estimators": {"estimators", "training", "vocabulary", "kernels", "ground", "exceptions"},
     "training": {"training", "vocabulary", "kernels", "ground", "exceptions"},
-    "vocabulary": {"ground", "exceptions"},
+    "vocabulary": {"kernels", "ground", "exceptions"},
     "kernels": {"kernels", "ground", "exceptions"},
     "companions": {"companions", "vocabulary", "kernels", "ground", "exceptions"},
     "ground": {"ground", "exceptions"},

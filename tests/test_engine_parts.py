@@ -25,6 +25,7 @@ from skae._training.callbacks import (
 from skae._training.module import AutoencoderModule, Observation, Output
 from skae._training.objective import Objective
 from skae._training.optimizers import OPTIMIZERS, make_optimizer
+from skae._training.plan import DENSE, Plan
 from skae._training.rules import Convergence
 from skae._training.threads import threads_for
 from skae.exceptions import NonFiniteLossError, SkaeError
@@ -372,12 +373,11 @@ def test_device_that_is_named_is_taken():
     ("n_rows", "csr", "expected"), [(1, False, 1), (10**8, False, 2), (10**8, True, 1)]
 )
 def test_small_work_has_one_thread_and_the_number_is_put_back(n_rows, csr, expected):
-    module = make_module()
-    module.takes_csr = csr
+    module = make_module(plan=Plan("exact") if csr else DENSE)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with pytest.raises(KeyError), threads_for(module, n_rows):
+        with pytest.raises(KeyError), threads_for(n_rows * module.operations):
             assert torch.get_num_threads() == expected
             raise KeyError
         assert torch.get_num_threads() == 2
@@ -405,6 +405,7 @@ class Told(nn.Module):
 def idle_net(rate=0.1):
     module = nn.Sequential(nn.Linear(2, 2))
     module.bottleneck = Told()
+    module.weights_to_decay = lambda: [module[0].weight]
     optimizer = torch.optim.SGD(module.parameters(), lr=rate)
     for group in optimizer.param_groups:
         group["initial_lr"] = rate

@@ -11,7 +11,7 @@ NOT_NEEDED = ["torch._dynamo", "torch._inductor", "sympy", "sklearn.mixture", "m
 PROGRAM = """
 import sys
 import numpy as np, scipy.sparse as sp
-import skae
+import skae, skae.networks
 X = np.random.default_rng(0).poisson(1.0, size=(40, 6)).astype(float)
 {fit}
 print(*sys.modules)
@@ -27,6 +27,14 @@ for method in ("exact", "sampled"):
     sparse = skae.VAETransformer(2, likelihood="poisson", sparse_method=method, random_state=0)
     sparse.partial_fit(sp.csr_array(X)).score(sp.csr_array(X))
 skae.AutoencoderTransformer(2, optimizer="sgd", random_state=0).partial_fit(X)
+""",
+    "convolutions": """
+from torch import nn
+network = skae.networks.CustomNetwork(
+    lambda n, k: nn.Sequential(nn.Unflatten(1, (1, n)), nn.Conv1d(1, k, n), nn.Flatten()),
+    lambda k, n: nn.Sequential(nn.Unflatten(1, (k, 1)), nn.ConvTranspose1d(k, 1, n), nn.Flatten()),
+)
+skae.SparseAutoencoderTransformer(2, network=network, random_state=0).partial_fit(X).score(X)
 """,
     "detector": "skae.AutoencoderOutlierDetector(random_state=0).fit(X).predict(X)",
 }

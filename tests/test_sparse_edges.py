@@ -22,6 +22,8 @@ pytestmark = [
 ]
 
 FLAGS = sp.csr_array((counts(60, 30, rate=0.3) > 0).astype(float))
+# So many columns that "auto" trains on them as they are.
+WIDE_FLAGS = sp.csr_array((counts(40, 600, rate=0.05) > 0).astype(float))
 QUICK_EXACT = {**QUICK, "max_iter": 2, "sparse_method": "exact"}
 #: The same beside a network of its own, which has no layers to give a size.
 EXACT = {name: value for name, value in QUICK_EXACT.items() if name != "hidden_layer_sizes"}
@@ -57,8 +59,11 @@ def test_frozen_first_layer_stays_as_it_is():
 
 
 def test_layer_with_a_hook_is_not_replaced():
-    fitted = AutoencoderTransformer(network=CustomNetwork(hooked, decoder), **EXACT)
-    assert fitted.fit(FLAGS).sparse_method_ == "dense"
+    network = CustomNetwork(hooked, decoder)
+    with pytest.raises(ValueError, match="its encoder begins with Linear that has hooks"):
+        AutoencoderTransformer(network=network, **EXACT).fit(FLAGS)
+    fitted = AutoencoderTransformer(network=network, **{**EXACT, "sparse_method": "auto"})
+    assert fitted.fit(WIDE_FLAGS).sparse_method_ == "dense"
 
 
 class OnlyDense(Noise):
@@ -69,8 +74,10 @@ class OnlyDense(Noise):
 
 
 def test_noise_that_knows_dense_rows_alone_gets_them():
-    fitted = DenoisingAETransformer(noise=OnlyDense(), **QUICK_EXACT).fit(FLAGS)
-    assert fitted.sparse_method_ == "dense"
+    fitted = DenoisingAETransformer(noise=OnlyDense(), **{**QUICK_EXACT, "sparse_method": "auto"})
+    assert fitted.fit(WIDE_FLAGS).sparse_method_ == "dense"
+    # Were it not for the noise, they would be trained on as they are.
+    assert fitted.set_params(noise="masking").fit(WIDE_FLAGS).sparse_method_ == "exact"
 
 
 # Numbers that single precision loses.

@@ -167,6 +167,7 @@ def few_columns(monkeypatch):
 
 
 WIDE = sp.csr_array((counts(80, 200, rate=0.05) > 0).astype(float))
+WIDER = sp.csr_array((counts(60, 600, rate=0.05) > 0).astype(float))
 
 
 @every_estimator
@@ -265,6 +266,9 @@ def test_way_is_chosen_by_columns_density_and_likelihood(n_features, share, like
     assert plan_of("auto", rows, likelihood).method == expected
     assert plan_of("auto", rows.toarray()[:2], likelihood) == Plan("dense")
     assert plan_of("auto", rows, likelihood, device="mps") == Plan("dense")
+    with pytest.raises(ValueError, match=r"='exact'.* device 'mps'\. Choose .*'auto'"):
+        plan_of("exact", rows, likelihood, device="mps")
+    assert plan_of("exact", rows.toarray()[:2], likelihood, device="mps") == Plan("dense")
 
 
 @pytest.mark.parametrize("method", ["dense", "exact"])
@@ -336,11 +340,16 @@ NETWORKS = {
 def test_network_takes_csr_rows_if_it_begins_and_ends_with_a_linear_layer(
     encoder, decoder, takes_csr
 ):
-    network = CustomNetwork(encoder, decoder)
-    exact, dense = (
-        fit(AutoencoderTransformer, method, network=network, hidden_layer_sizes=(128,))
-        for method in ("exact", "dense")
-    )
-    assert exact.module_.takes_csr == takes_csr
-    assert exact.sparse_method_ == ("exact" if takes_csr else "dense")
-    assert_alike(exact, dense)
+    more = {"network": CustomNetwork(encoder, decoder), "hidden_layer_sizes": (128,)}
+    dense = fit(AutoencoderTransformer, "dense", **more)
+    assert not dense.module_.takes_csr
+    if takes_csr:
+        exact = fit(AutoencoderTransformer, "exact", **more)
+        assert exact.module_.takes_csr
+        assert exact.sparse_method_ == "exact"
+        assert_alike(exact, dense)
+        return
+    for method in ("exact", "sampled"):
+        with pytest.raises(ValueError, match=rf"='{method}'.* CustomNetwork .*Choose .*'auto'"):
+            fit(AutoencoderTransformer, method, likelihood="bernoulli", **more)
+    assert fit(AutoencoderTransformer, "auto", WIDER, **more).sparse_method_ == "dense"

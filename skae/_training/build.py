@@ -55,12 +55,13 @@ def build(
         total_cap=total_cap,
         noise=spec.noise,
         noise_level=spec.noise_level,
-        csr=plan.csr,
+        plan=plan,
+        sparse_method=spec.sparse_method,
         row_gradients=_row_gradients(training),
         seed=derive_seed(training.seed, 0),
     )
     net = _make_net(module, training, device)
-    return FittedModel(spec, X.shape[1], net, of_rows, sp.issparse(X), plan)
+    return FittedModel(spec, X.shape[1], net, of_rows, sp.issparse(X))
 
 
 def _scalings(

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 
 import torch
 from skorch.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from skae._kernels.input import InputLayer
 from skae._kernels.optimizer import RowAdamW
 from skae._training.moments import Moment
 from skae._training.rules import Convergence, is_finite, is_worth_keeping
@@ -177,19 +176,16 @@ class SoftThreshold(Callback):
         self.amount = amount
 
     def on_batch_end(self, net, training=False, **kwargs):
-        """Shrink every weight matrix."""
+        """Shrink every weight that decays and is trained."""
         if training:
             threshold = self.amount * net.optimizer_.param_groups[0]["lr"]
             with torch.no_grad():
-                for weight in _weight_matrices(net.module_):
+                for weight in net.module_.weights_to_decay():
+                    if not weight.requires_grad:
+                        continue
                     if isinstance(net.optimizer_, RowAdamW):
                         net.optimizer_.before_change(weight)
                     weight.copy_(torch.nn.functional.softshrink(weight, threshold))
-
-
-def _weight_matrices(module: nn.Module) -> list[Tensor]:
-    layers = (layer for layer in module.modules() if isinstance(layer, nn.Linear | InputLayer))
-    return [layer.weight for layer in layers]
 
 
 class FitProgress(Callback):

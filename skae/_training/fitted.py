@@ -16,7 +16,6 @@ from skae._random import derive_seed, torch_generator
 from skae._scaling import Scaling
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
-from skae._training.plan import Plan
 from skae._training.specification import ModelSpec
 from skae._training.surroundings import usual_torch
 from skae.likelihoods import Likelihood
@@ -57,8 +56,6 @@ class FittedModel:
         Between the units of X and those of the network, for rows as for reconstructions.
     sparse : bool
         Whether new rows are drawn as CSR.
-    plan : Plan
-        How sparse rows are trained on.
     """
 
     def __init__(
@@ -68,10 +65,9 @@ class FittedModel:
         net: AutoencoderNet,
         scaling: Scaling | None,
         sparse: bool,
-        plan: Plan,
     ):
         self.spec, self.n_features, self.net = spec, n_features, net
-        self.scaling, self.sparse, self.plan = scaling, sparse, plan
+        self.scaling, self.sparse = scaling, sparse
         self.converged = False  # whether the last training came to an end of its own
         self.totals, self.n_stored = np.ones(1), 0.0
         self.training_codes: Any = None  # ndarray, once there are some
@@ -86,7 +82,7 @@ class FittedModel:
     @property
     def sparse_method(self) -> str:
         """How rows are trained on; "dense" for dense ones, too."""
-        return self.plan.method if self.net.module_.takes_csr else "dense"
+        return self.net.module_.plan.method
 
     def to_go_on(self, spec: ModelSpec) -> FittedModel:
         """Return a model on the same net, to be trained further.
@@ -100,7 +96,7 @@ class FittedModel:
                 "instead. Clone the estimator, or set warm_start=False, to start anew."
             )
         spec = replace(self.spec, sampler=spec.sampler)
-        return FittedModel(spec, self.n_features, self.net, self.scaling, self.sparse, self.plan)
+        return FittedModel(spec, self.n_features, self.net, self.scaling, self.sparse)
 
     def summarise_training(self, X) -> None:
         """Keep of training rows what new rows and sparse reconstructions are to resemble."""
@@ -235,7 +231,8 @@ class FittedModel:
         return np.concatenate(list(self._blocks(function, X, scaling)))
 
     def _blocks(self, function: Callable, X, scaling: Scaling | None) -> Iterator[np.ndarray]:
-        module, width = self.net.module_, max(self.n_features, self.spec.n_components)
+        module = self.net.module_
+        width = max(self.n_features, self.spec.n_components, module.cost.width)
         farthest = _FARTHEST_SCALED if self.likelihood.location_scale else _FARTHEST
         return map_rows(
             function,
@@ -243,6 +240,7 @@ class FittedModel:
             module,
             scaling,
             width=width,
+            operations=module.operations,
             csr=module.takes_csr,
             farthest=farthest,
         )
@@ -254,12 +252,15 @@ class FittedModel:
         codes = codes.toarray() if sp.issparse(codes) else codes
         both = codes if totals is None else np.column_stack([codes, totals])
         n_outputs = self.n_features * self.likelihood.n_outputs
-        width = max(n_outputs, both.shape[1])
+        module = self.net.module_
+        width = max(n_outputs, both.shape[1], module.cost.width)
 
         def apart(rows: Any) -> Tensor:
             return function(rows, None) if totals is None else function(rows[:, :-1], rows[:, -1:])
 
-        return map_rows(apart, both, self.net.module_, width=width, farthest=_FARTHEST)
+        return map_rows(
+            apart, both, module, width=width, operations=module.operations, farthest=_FARTHEST
+        )
 
     def _undo(self, rows: np.ndarray) -> np.ndarray:
         return rows if self.scaling is None else self.scaling.undo(rows)

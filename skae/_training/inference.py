@@ -28,16 +28,18 @@ def map_rows(
     scaling: Scaling | None = None,
     *,
     width: int,
+    operations: float = 0.0,
     csr: bool = False,
     farthest: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield ``function`` of the rows of a dense or CSR X, block by block.
 
-    All blocks have one shape, which depends on ``width`` alone, the largest number of columns that
-    a row has on its way: the last is filled up with rows of zeros. Kernels choose their way, and
-    with it their rounding, by the shape, so that a row is worked on alike beside any others. (What
-    is left is the place of a row in its block, which may change a last bit on some processors.)
-    With ``csr`` a CSR X stays so.
+    All blocks have one shape, which depends on ``width`` alone, the most numbers that stand for a
+    row on its way (columns, or what feature maps hold): the last is filled up with rows of zeros.
+    Kernels choose their way, and with it their rounding, by the shape, so that a row is worked on
+    alike beside any others. (What is left is the place of a row in its block, which may change a
+    last bit on some processors.)
+    With ``csr`` a CSR X stays so. ``operations`` is what a row costs (see `threads_for`).
     Numbers farther from zero than ``farthest``, in the units of the network, are clipped to it: one
     absurd cell is no reason for a batch to have no answer.
     """
@@ -47,7 +49,7 @@ def map_rows(
     # CSR rows are worked on in chunks of columns, and take no memory for their width.
     size = _MOST_ROWS if csr else _rows_per_block(width)
     to_rows = to_csr if csr else to_tensor
-    with threads_for(module, size):
+    with threads_for(size * operations):
         for start in range(0, X.shape[0], size):
             rows = to_rows(X[start : start + size], scaling, device, farthest)
             yield function(_filled_up(rows, size))[: len(rows)].cpu().numpy()

@@ -15,14 +15,16 @@ from skae._kernels.input import InputLayer
 from skae._kernels.last_layer import LastLayerInputs, LossOptions
 from skae._kernels.output import csr_log_likelihood, csr_loss
 from skae._kernels.rows import ColumnSquares
+from skae._modules import last_linear
 from skae._random import derive_seed
 from skae._scaling import ColumnSummary, Scaling
 from skae._training.batches import Batch
 from skae._training.bottlenecks import BottleneckSpec, Terms
 from skae._training.encoder_input import EncoderInput
+from skae._training.plan import DENSE, Plan, possible
 from skae.likelihoods import Likelihood
-from skae.networks import Layout, Network, decoder_gains, linear_layers
-from skae.noise import Entries, Noise
+from skae.networks import Layout, Network
+from skae.noise import Noise
 
 
 class Output(NamedTuple):
@@ -95,9 +97,11 @@ class AutoencoderModule(nn.Module):
         Rows of a larger total count in training as if theirs were this one.
     noise : Noise or None
     noise_level : float
-    csr : bool
-        Whether CSR rows are to be trained on as they are. They are if the network begins and ends
-        with a linear layer; ``takes_csr`` says so.
+    plan : Plan
+        How rows are to be trained on; ``plan`` of the module is how they are, which network and
+        noise have a say in.
+    sparse_method : str
+        What the user asked for. Anything but "auto" that cannot be is an error.
     row_gradients : bool
         Whether the optimiser takes gradients of some rows of a parameter.
     seed : int
@@ -120,40 +124,61 @@ class AutoencoderModule(nn.Module):
         total_cap: float | None = None,
         noise: Noise | None = None,
         noise_level: float = 0.0,
-        csr: bool = False,
+        plan: Plan = DENSE,
+        sparse_method: str = "auto",
         row_gradients: bool = False,
         seed: int = 0,
     ):
         super().__init__()
-        self.noise, self.noise_level = noise, noise_level
+        self.network, self.noise, self.noise_level = network, noise, noise_level
         self.bottleneck = bottleneck.build(layout, derive_seed(seed, 1))
         self.observation = Observation(likelihood, columns.mean, columns.variance)
-        self.encoder, self.decoder = network.build(
+        self.encoder, self.decoder, self.cost = network.make(
             layout,
             n_encoder_outputs=self.bottleneck.n_inputs,
             n_decoder_outputs=layout.n_features * likelihood.n_outputs,
             seed=derive_seed(seed, 0),
         )
         if network.adjustable:
-            self.bottleneck.init_encoder(self.encoder)
+            if last_linear(self.encoder) is not None:
+                self.bottleneck.init_encoder(self.encoder)
             start = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
-            self._start_at(start)
+            network.start_at(self.decoder, start)
         self.encoder_input = EncoderInput(encoder_scaling, input_norm)
-        self.takes_csr = (
-            csr
-            and _begins_and_ends_linear(self.encoder, self.decoder)
-            # A noise that a user wrote may be for dense rows only.
-            and (noise is None or type(noise).corrupt_entries is not Noise.corrupt_entries)
-        )
+        self.plan = possible(plan, sparse_method, self._csr_obstacle)
         self.row_gradients, self.total_cap = row_gradients, total_cap
         if self.takes_csr:
             self.encoder[0] = InputLayer.from_linear(self.encoder[0], row_gradients)
+
+    @property
+    def takes_csr(self) -> bool:
+        """Whether CSR rows are trained on as they are."""
+        return self.plan.csr
+
+    @property
+    def operations(self) -> float:
+        """What a row costs in training, in operations of the dense network."""
+        return 0.0 if self.takes_csr else self.cost.operations  # few of the weights are touched
+
+    def weights_to_decay(self) -> list[nn.Parameter]:
+        """Return the weights of the network that decay, and that L1 draws to zeros."""
+        return self.network.weights_to_decay(self.encoder, self.decoder)
+
+    def _csr_obstacle(self) -> str | None:
+        """Return what keeps CSR rows from being trained on as they are."""
+        obstacle = self.network.csr_obstacle(self.encoder, self.decoder)
+        if obstacle is not None:
+            return f"network {type(self.network).__name__} does not take them: {obstacle}"
+        if self.noise is not None and not self.noise.takes_csr:
+            kind = type(self.noise).__name__
+            return f"noise {kind} does not take them: it has no method corrupt_entries"
+        return None
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Output:
         """Return the reconstruction term and the terms of the bottleneck."""
         x, row_weight, columns = batch
         h = self._encode(self._corrupted(x, generator))
-        code, terms = self.bottleneck(h, row_weight, partial(self._gains, columns), generator)
+        code, terms = self.bottleneck(h, row_weight, partial(self._gains, columns, h), generator)
         row_weight = self._share_of_rows(x, row_weight)
         variance_weighted = self.bottleneck.variance_weighted
         if isinstance(x, Csr):
@@ -212,10 +237,9 @@ class AutoencoderModule(nn.Module):
             return x
         if not isinstance(x, Csr):
             return self.noise.corrupt(x, self.noise_level, generator)
-        entries = Entries(x.rows, x.indices.long(), x.values, x.shape)
-        return Csr.from_entries(*self.noise.corrupt_entries(entries, self.noise_level, generator))
+        return self.noise.corrupt_entries(x, self.noise_level, generator)
 
-    def _gains(self, columns: Columns | None) -> Tensor | float:
+    def _gains(self, columns: Columns | None, h: Tensor) -> Tensor:
         squares = None
         if columns is not None:  # they stand for all here, too
             n_outputs = self.observation.likelihood.n_outputs
@@ -224,33 +248,10 @@ class AutoencoderModule(nn.Module):
             rows = (first[:, None] + columns.column).flatten()
             row_weight = columns.weight.repeat(n_outputs)
             squares = ColumnSquares.apply(weight, rows, row_weight, self.row_gradients)
-        return decoder_gains(self.decoder, self.bottleneck.n_components, squares)
+        return self.network.gains(self.decoder, self.bottleneck.code(h).detach(), squares)
 
     def _encode(self, x: Tensor | Csr) -> Tensor:
         return self.encoder(self.encoder_input(x))
-
-    @torch.no_grad()
-    def _start_at(self, raw: Tensor) -> None:
-        """Let the decoder predict the column means before training, if its last layer can."""
-        layers = linear_layers(self.decoder)
-        if layers and layers[-1].bias is not None and layers[-1].bias.shape == raw.shape:
-            layers[-1].bias.copy_(raw)
-
-
-def _begins_and_ends_linear(encoder: nn.Module, decoder: nn.Module) -> bool:
-    """Return whether both are sequences, with a linear layer where they meet the rows.
-
-    Not those of a class of the user's: it may compute something else.
-    """
-    if type(encoder) is not nn.Sequential or type(decoder) is not nn.Sequential:
-        return False
-    first, last = encoder[0], decoder[-1]
-    return _is_plain(first) and _is_plain(last) and last.bias is not None
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
-    return type(layer) is nn.Linear and not any(hooks)
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,22 +25,24 @@ def takes_row_gradients(optimizer: str | Callable) -> bool:
 
 
 def make_optimizer(
-    optimizer: str | Callable, module: nn.Module, learning_rate: float, weight_decay: float
+    optimizer: str | Callable, module: Any, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Return a (fused, if named) optimiser whose decay touches weight matrices alone.
+    """Return a (fused, if named) optimiser whose decay touches the network's weights alone.
 
+    Which these are, ``module.weights_to_decay()`` says; biases and norms are none of them.
     Every group keeps its starting rate as ``initial_lr``, the base that schedules multiply.
     """
-    matrices: list[nn.Parameter] = []
+    decaying = {id(weight) for weight in module.weights_to_decay()}
+    weights: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if name.startswith("observation."):
             free.append(parameter)
         else:
-            (matrices if parameter.ndim > 1 else others).append(parameter)
+            (weights if id(parameter) in decaying else others).append(parameter)
     groups = [
-        {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay},
+        {"params": weights, "lr": learning_rate, "weight_decay": weight_decay},
         {"params": others, "lr": learning_rate, "weight_decay": 0.0},
         {"params": free, "lr": learning_rate * _FREE_PARAMETER_RATE, "weight_decay": 0.0},
     ]

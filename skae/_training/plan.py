@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -39,27 +40,48 @@ class Plan(NamedTuple):
         return self.method != "dense"
 
 
+DENSE = Plan("dense")
+
+
 def choose_plan(
     method: str, X, likelihood: Likelihood, columns: ColumnSummary, device: str
 ) -> Plan:
     """Return how to train on X; "auto" goes by the columns, the density and the likelihood.
 
-    ``columns`` are those of the training rows in the units of the network.
+    ``columns`` are those of the training rows in the units of the network. Network and noise have
+    their say in `possible`.
     """
-    # MPS lacks some of the sparse products.
-    if not sp.issparse(X) or device.startswith("mps"):
-        return Plan("dense")
-    if method == "auto":
-        method = _fastest(X, likelihood, columns)
-    if method == "sampled" and likelihood.structure == "squared_error":
+    if not sp.issparse(X):
+        return DENSE
+    chosen = _fastest(X, likelihood, columns) if method == "auto" else method
+    if chosen == "sampled" and likelihood.structure == "squared_error":
         raise ValueError(
             "sparse_method='sampled' is not for squared errors, of which a sample of columns "
             f"teaches nothing. Got likelihood {likelihood}. Choose sparse_method='exact', whose "
             "cost hardly depends on the batch size there."
         )
-    if method == "sampled":
-        return Plan(method, _SAMPLED)
-    return Plan(method)
+    plan = Plan(chosen, _SAMPLED if chosen == "sampled" else None)
+    lacks = f"torch lacks some of the sparse products on device {device!r}"
+    return possible(plan, method, lambda: lacks if device.startswith("mps") else None)
+
+
+def possible(plan: Plan, method: str, obstacle: Callable[[], str | None]) -> Plan:
+    """Return a plan, or the dense one where ``obstacle()`` says what stands in its way.
+
+    Raises
+    ------
+    ValueError
+        Something does, and ``method``, which the user asked for, is not "auto".
+    """
+    reason = obstacle() if plan.csr else None
+    if reason is None:
+        return plan
+    if method == "auto":
+        return DENSE
+    raise ValueError(
+        f"sparse_method={method!r} trains on CSR rows as they are, and cannot be kept: {reason}. "
+        "Choose sparse_method='auto' or 'dense': batches are then made dense."
+    )
 
 
 def _fastest(X, likelihood: Likelihood, columns: ColumnSummary) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 
 # Below this many floating-point operations in a step other threads are not taken. On two cores two
 # of them save a seventh of a step of some 10^8 operations and a third of one of 3 10^9; but where
@@ -23,15 +22,12 @@ _before = 1
 
 
 @contextmanager
-def threads_for(module: nn.Module, n_rows: int) -> Iterator[None]:
-    """Use one thread inside the block where a pass of ``n_rows`` through the module is small.
+def threads_for(n_operations: float) -> Iterator[None]:
+    """Use one thread inside the block where a step of so many operations is small.
 
-    It always is where rows stay CSR: a step then touches few of the weights. The number of threads
-    is put back afterwards.
+    The number of threads is put back afterwards.
     """
-    n_weights = sum(parameter.numel() for parameter in module.parameters())
-    csr = getattr(module, "takes_csr", False)
-    if not csr and 6 * n_rows * n_weights >= _WORTH_SHARING:
+    if n_operations >= _WORTH_SHARING:
         yield
         return
     _lower()

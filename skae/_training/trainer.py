@@ -62,7 +62,7 @@ def train(
         fraction = training.validation_fraction
         (index, weight), held_out = _hold_out(model, X, index, weight, fraction)
         net.train_split = predefined_split(held_out)
-    rows = make_rows(X, index, weight, model.scaling, net.device, csr, model.plan.n_sampled)
+    rows = make_rows(X, index, weight, model.scaling, net.device, csr, net.module_.plan.n_sampled)
     net.batch_size = choose_batch_size(training.batch_size, len(rows))
     net.max_epochs = n_epochs
     n_batches = -(-len(rows) // net.batch_size)
@@ -74,7 +74,7 @@ def train(
     with (
         _temporary_callbacks(net, first, last),
         _seeded_if_needed(net, model.spec.network),
-        threads_for(net.module_, net.batch_size),
+        threads_for(net.batch_size * net.module_.operations),
     ):
         net.partial_fit(rows)
     return convergence.came_to_an_end

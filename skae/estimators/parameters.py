@@ -112,8 +112,9 @@ class SharedParameters(ABC):
         """How sparse rows are trained on; without effect on dense ones. "dense" makes one batch at
         a time dense; "exact" works on the stored entries and has the same loss; "sampled" moreover
         estimates a part of the loss from some of the columns, and is not for a Gaussian likelihood.
-        "auto" goes by the number of columns, the share of stored entries and the likelihood.
-        Scores are exact whichever it is.""",
+        "auto" goes by the number of columns, the share of stored entries and the likelihood, and
+        is "dense" where network, noise or device cannot take sparse rows, which for "exact" and
+        "sampled" is an error. Scores are exact whichever it is.""",
         also=("auto",),
     )
     alpha: Any = parameter(
