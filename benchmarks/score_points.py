@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import torch
 
 from skae import VAETransformer
-from skae._training.bottlenecks import _cubature_points
+from skae._training.bottlenecks.points import cubature_points
 
 
 def rows_of(path, n_columns):
@@ -43,7 +43,7 @@ def main():
         ).fit(X[:3000])
         scores = {}
         for n_points in (2, 4, 8, 16, 32, 512):
-            vae.module_.bottleneck.points = _cubature_points(arguments.components, n_points, seed=7)
+            vae.module_.bottleneck.points = cubature_points(arguments.components, n_points, seed=7)
             scores[n_points] = vae.score_samples(X[3000:3300])
         reference = scores.pop(512)
         print(f"{path}: {X.shape[1]} columns, {reference.mean():.1f} nats a row at 512 points")

@@ -56,6 +56,9 @@ class Layout(NamedTuple):
 class Network(Component):
     """Base of all networks."""
 
+    holds_modules = True
+    instead = "What a network trains, its modules hold: let build return them."
+
     #: True where the modules draw from torch's global generators (weights, dropout): training then
     #: seeds them for its duration and puts them back.
     uses_global_generator: bool = False

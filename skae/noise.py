@@ -47,7 +47,18 @@ class Entries(NamedTuple):
 
 
 class Noise(Component):
-    """Base of all noises."""
+    """Base of all noises.
+
+    What `buffers_at_start` declares comes back as keyword arguments of `corrupt` and
+    `corrupt_entries`. It is told ``mean`` and ``variance`` of the training columns, of shape
+    (n_features,), in the units of ``x``.
+    """
+
+    declares = ("buffers_at_start",)
+    instead = (
+        "A noise trains nothing, for all that it would learn is to be none. Keep what it needs as "
+        "arguments of its constructor, or return it from buffers_at_start."
+    )
 
     #: Largest level that makes sense; shares end at one.
     largest_level: float = 1.0
@@ -60,12 +71,14 @@ class Noise(Component):
                 f"Got {level!r} instead."
             )
 
-    def corrupt(self, x: Tensor, level: float, generator: torch.Generator) -> Tensor:
+    def corrupt(
+        self, x: Tensor, level: float, generator: torch.Generator, **state: Tensor
+    ) -> Tensor:
         """Return a corrupted copy of a batch of clean rows."""
         raise NotImplementedError
 
     def corrupt_entries(
-        self, entries: Entries, level: float, generator: torch.Generator
+        self, entries: Entries, level: float, generator: torch.Generator, **state: Tensor
     ) -> Entries:
         """Return a corrupted copy of a batch of clean sparse rows.
 

@@ -46,7 +46,6 @@ MUST_GIVE = [
     (Network, "build"),
     (Noise, "corrupt"),
     (Noise, "corrupt_entries"),
-    (Prior, "kl"),
     (Prior, "log_prob"),
     (Prior, "sample"),
     (Sampler, "fit"),

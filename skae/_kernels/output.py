@@ -32,15 +32,27 @@ def csr_loss(x: Csr, decoded: Decoded, how: How) -> Tensor:
     """Return minus the weighted sum of the log-likelihoods of rows, a scalar, in nats."""
     hidden, layer, likelihood, free, _ = decoded
     if not torch.is_grad_enabled():  # the gradients are most of the work
-        return -(csr_log_likelihood(x, decoded) @ how.row_weight)
+        return -(_log_likelihood(x, decoded) @ how.row_weight)
     if likelihood.squared_error:
         return gaussian_loss(x, hidden, layer, likelihood, free, how.row_weight, how.even)
     return _Loss.apply(hidden, layer.weight, layer.bias, x, decoded, how, *free.values())
 
 
+def csr_log_likelihood(x: Csr, decoded: Decoded, how: How | None = None) -> Tensor:
+    """Return the exact log-likelihood of each row, of shape (n_rows,), in nats.
+
+    It has a gradient where ``how`` says of which kind, whose ``row_weight`` is not looked at. That
+    costs a pass over the columns more than `csr_loss`: until all values are known nobody can say
+    how much each row counts.
+    """
+    if how is None or not torch.is_grad_enabled():
+        return _log_likelihood(x, decoded)
+    hidden, layer, _, free, _ = decoded
+    return _Rows.apply(hidden, layer.weight, layer.bias, x, decoded, how, *free.values())
+
+
 @torch.no_grad()
-def csr_log_likelihood(x: Csr, decoded: Decoded) -> Tensor:
-    """Return the exact log-likelihood of each row, of shape (n_rows,), in nats."""
+def _log_likelihood(x: Csr, decoded: Decoded) -> Tensor:
     layer = LastLayer(x, decoded)
     result = x.row_sums(layer.entry_scores())
     raws = ((chunk, layer.raw(chunk)) for chunk in layer.chunks)
@@ -73,4 +85,32 @@ class _Loss(torch.autograd.Function):
             # In place: a copy of a large gradient costs more than the rest of the step.
             (gradient._values() if gradient.is_sparse else gradient).mul_(-upstream)
         hidden, weight, bias, *free = gradients
+        return hidden, weight, bias, None, None, None, *free
+
+
+class _Rows(torch.autograd.Function):
+    """The log-likelihood of each row; its gradient is that of the sum with the weights upstream."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, x, decoded, how, *free):
+        ctx.x, ctx.decoded, ctx.how = x, decoded, how
+        return _log_likelihood(x, decoded)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream):
+        decoded = ctx.decoded
+        with torch.enable_grad():
+            hidden = decoded.hidden.detach().requires_grad_()
+            free = {name: value.detach().requires_grad_() for name, value in decoded.free.items()}
+            again = decoded._replace(hidden=hidden, free=free)
+            loss = hidden.new_zeros(())
+            for sign in (1.0, -1.0):  # a loss is for weights that are not negative
+                weight = (-sign * upstream).clamp_min(0.0)
+                if weight.any():
+                    how = ctx.how._replace(row_weight=weight)
+                    loss = loss + sign * csr_loss(ctx.x, again, how)
+        layer = decoded.layer
+        given = [hidden, layer.weight, layer.bias, *free.values()]
+        hidden, weight, bias, *free = torch.autograd.grad(loss, given, allow_unused=True)
         return hidden, weight, bias, None, None, None, *free

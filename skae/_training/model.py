@@ -28,7 +28,7 @@ _LARGEST_TOTAL = 10.0  # medians
 _FARTHEST_SCALED, _FARTHEST = 1e18, 1e30
 _LARGEST = 1e300  # total of a row, of which there are no means that are not finite
 _LOWEST_SCORE = float(np.finfo(np.float32).min)
-_TOTALS = 1  # purpose of a random stream of `Model.sample`
+_TOTALS = _CODES = 1  # purposes of random streams of `Model.sample` and `Model.draw_from_prior`
 
 
 class _Computable(Likelihood):
@@ -93,9 +93,23 @@ class Model:
         return np.maximum(scores, _LOWEST_SCORE) + log_determinant - cost
 
     @usual_torch()
-    def kl(self, X) -> np.ndarray:
-        """Return the KL of each latent of each row, in nats."""
-        return self._map(self.net.module_.kl, X, self.scaling)
+    def diagnostics(self, X) -> dict[str, np.ndarray]:
+        """Return the mean over rows of what the bottleneck has to tell of each, by name."""
+        module = self.net.module_
+        device = next(module.parameters()).device
+        names = module.bottleneck.diagnostics(
+            torch.zeros(1, module.bottleneck.n_inputs, device=device)
+        )
+        return {
+            name: self._map(lambda x, of=name: module.diagnostics(x)[of], X, self.scaling).mean(0)
+            for name in names
+        }
+
+    @usual_torch()
+    def draw_from_prior(self, n_samples: int, seed: int) -> np.ndarray:
+        """Return new codes from the prior of the model."""
+        generator = torch_generator(seed, _CODES)
+        return self.net.module_.bottleneck.sample(n_samples, generator).numpy()
 
     @usual_torch()
     def decode(self, codes, rows=None, sparse: bool = False):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,28 +17,21 @@ from skae._kernels.output import csr_log_likelihood, csr_loss
 from skae._kernels.rows import ColumnSquares
 from skae._random import derive_seed
 from skae._scaling import ColumnSummary, Scaling
+from skae._state import State
 from skae._training.batches import Batch
-from skae._training.bottlenecks import Bottleneck, Terms
+from skae._training.bottlenecks import BottleneckSpec, Step, Terms
 from skae.likelihoods import Likelihood
 from skae.networks import Layout, Network, decoder_gains, linear_layers
 from skae.noise import Entries, Noise
 
 
-class Output(NamedTuple):
-    """What a training step needs of a forward pass."""
-
-    reconstruction: Tensor  # scalar, nats: minus the mean log-likelihood of the clean rows
-    terms: Terms
-
-
 class Observation(nn.Module):
-    """A likelihood with its free parameters: raw decoder output to distribution of rows."""
+    """A likelihood with its state: raw decoder output to distribution of rows."""
 
     def __init__(self, likelihood: Likelihood, mean: np.ndarray, variance: np.ndarray):
         super().__init__()
         self.likelihood = likelihood
-        start = likelihood.free_parameters(_tensor(mean), _tensor(variance))
-        self.free = nn.ParameterDict({name: nn.Parameter(v) for name, v in start.items()})
+        self.state = State(likelihood, mean=_tensor(mean), variance=_tensor(variance))
 
     def log_likelihood(self, x: Tensor, raw: Tensor, even: bool = False) -> Tensor:
         """Return log p(x | raw) of each row.
@@ -47,16 +39,18 @@ class Observation(nn.Module):
         With ``even`` the value is the same, but the gradient that goes back into ``raw`` counts
         errors alike in every column.
         """
-        scale = self.likelihood.gradient_scale(**self.free) if even else None
-        if scale is not None and raw.requires_grad:
-            raw.register_hook(lambda gradient: gradient * scale)
+        even = even and torch.is_grad_enabled()
+        scale = self.likelihood.gradient_scale(**self.state.tensors()) if even else None
+        if scale is not None:
+            # Between raw and itself: the value is raw, and its gradient is multiplied by the scale.
+            raw = torch.lerp(raw.detach(), raw, scale)
         total = x.sum(dim=1, keepdim=True) if self.likelihood.given_total else None
         return self.likelihood.log_prob(x, raw, **self.parameters_for(total)).sum(dim=1)
 
     def decoded(self, x: Csr, hidden: Tensor, layer: nn.Linear) -> Decoded:
         """Return what the likelihood of CSR rows depends on beside them."""
         total = x.totals() if self.likelihood.given_total else None
-        return Decoded(hidden, layer, self.likelihood, dict(self.free), total)
+        return Decoded(hidden, layer, self.likelihood, self.state.tensors(), total)
 
     def mean(self, raw: Tensor, total: Tensor | None = None) -> Tensor:
         """Return the mean of x for each row of raw output (and its total, where that is given)."""
@@ -71,7 +65,7 @@ class Observation(nn.Module):
     def parameters_for(self, total: Tensor | None) -> dict[str, Tensor]:
         """Return the keyword arguments of the likelihood for rows of these totals."""
         given = {"total": total} if self.likelihood.given_total else {}
-        return {**self.free, **given}
+        return {**self.state.tensors(), **given}
 
 
 class AutoencoderModule(nn.Module):
@@ -82,8 +76,7 @@ class AutoencoderModule(nn.Module):
     network : Network
         Builds the encoder and the decoder.
     likelihood : Likelihood
-    make_bottleneck : callable
-        Takes ``n_components`` and ``seed`` and returns the bottleneck.
+    bottleneck : BottleneckSpec
     layout : Layout
         What the user chose about the network.
     columns : ColumnSummary
@@ -113,7 +106,7 @@ class AutoencoderModule(nn.Module):
         self,
         network: Network,
         likelihood: Likelihood,
-        make_bottleneck: Callable[..., Bottleneck],
+        bottleneck: BottleneckSpec,
         layout: Layout,
         columns: ColumnSummary,
         encoder_scaling: Scaling | None = None,
@@ -127,9 +120,11 @@ class AutoencoderModule(nn.Module):
     ):
         super().__init__()
         self.noise, self.noise_level = noise, noise_level
-        self.bottleneck = make_bottleneck(
-            n_components=layout.n_components, seed=derive_seed(seed, 1)
-        )
+        if noise is not None:
+            self.noise_state = State(
+                noise, mean=_tensor(columns.mean), variance=_tensor(columns.variance)
+            )
+        self.bottleneck = bottleneck.build(layout, derive_seed(seed, 1))
         self.observation = Observation(likelihood, columns.mean, columns.variance)
         self.encoder, self.decoder = network.build(
             layout,
@@ -152,18 +147,33 @@ class AutoencoderModule(nn.Module):
         if self.takes_csr:
             self.encoder[0] = InputLayer.from_linear(self.encoder[0], row_gradients)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> Output:
-        """Return the reconstruction term and the terms of the bottleneck."""
-        x, row_weight, columns = batch
-        h = self._encode(self._corrupted(x, generator))
-        code, terms = self.bottleneck(h, row_weight, partial(self._gains, columns), generator)
-        row_weight = self._share_of_rows(x, row_weight)
-        even = self.bottleneck.even_errors
-        if isinstance(x, Csr):
-            how = How(row_weight, columns, even, self.row_gradients)
-            return Output(csr_loss(x, self._decoded(x, code), how), terms)
-        log_likelihood = self.observation.log_likelihood(x, self.decoder(code), even)
-        return Output(-(log_likelihood @ row_weight), terms)
+    def draw_for(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with all that is random in a step on it: noise on rows, and on codes."""
+        seen = self._corrupted(batch.x, generator)
+        return batch._replace(seen=seen, noise=self.bottleneck.draw(len(batch.x), generator))
+
+    def forward(self, batch: Batch) -> Terms:
+        """Return the terms of the objective, unweighted; what is random was drawn before."""
+        x = batch.x
+        share = self._share_of_rows(x, batch.weight)
+        step = Step(
+            reconstruction=partial(self._reconstruction, batch, share),
+            log_likelihood=partial(self._log_likelihood, x, columns=batch.columns),
+            share=share,
+            gains=partial(self._gains, batch.columns),
+            row_weight=batch.weight,
+            noise=batch.noise,
+        )
+        return self.bottleneck(self._encode(x if batch.seen is None else batch.seen), step)
+
+    def _reconstruction(self, batch: Batch, share: Tensor, code: Tensor) -> Tensor:
+        """Return minus the mean log-likelihood of the clean rows given their codes, in nats."""
+        if isinstance(batch.x, Csr):
+            return csr_loss(batch.x, self._decoded(batch.x, code), self._how(share, batch.columns))
+        return -(self._log_likelihood(batch.x, code) @ share)
+
+    def _how(self, share: Tensor, columns: Columns | None) -> How:
+        return How(share, columns, self.bottleneck.even_errors, self.row_gradients)
 
     def _share_of_rows(self, x: Tensor | Csr, row_weight: Tensor | None) -> Tensor:
         """Return how much each row counts in the mean over a batch."""
@@ -198,14 +208,19 @@ class AutoencoderModule(nn.Module):
         """Return the log-likelihood of each row, in nats."""
         return self.bottleneck.score(self._encode(x), partial(self._log_likelihood, x))
 
-    def kl(self, x: Tensor | Csr) -> Tensor:
-        """Return the KL of each latent of each row; only for a variational bottleneck."""
-        return self.bottleneck.kl(self._encode(x))
+    def diagnostics(self, x: Tensor | Csr) -> dict[str, Tensor]:
+        """Return what the bottleneck has to tell of each row, by name."""
+        return self.bottleneck.diagnostics(self._encode(x))
 
-    def _log_likelihood(self, x: Tensor | Csr, code: Tensor) -> Tensor:
-        if isinstance(x, Csr):
-            return csr_log_likelihood(x, self._decoded(x, code))
-        return self.observation.log_likelihood(x, self.decoder(code))
+    def _log_likelihood(
+        self, x: Tensor | Csr, code: Tensor, columns: Columns | None = None
+    ) -> Tensor:
+        """Return log p(x | code) of each row; its gradient is estimated from ``columns``."""
+        even = self.bottleneck.even_errors
+        if not isinstance(x, Csr):
+            return self.observation.log_likelihood(x, self.decoder(code), even)
+        decoded = self._decoded(x, code)
+        return csr_log_likelihood(x, decoded, self._how(code.new_ones(len(x)), columns))
 
     def _decoded(self, x: Csr, code: Tensor) -> Decoded:
         return self.observation.decoded(x, self.decoder[:-1](code), self.decoder[-1])
@@ -213,10 +228,13 @@ class AutoencoderModule(nn.Module):
     def _corrupted(self, x: Tensor | Csr, generator: torch.Generator) -> Tensor | Csr:
         if not self.training or self.noise is None:
             return x
+        state = self.noise_state.tensors()
         if not isinstance(x, Csr):
-            return self.noise.corrupt(x, self.noise_level, generator)
+            return self.noise.corrupt(x, self.noise_level, generator, **state)
         entries = Entries(x.rows, x.indices.long(), x.values, x.shape)
-        return Csr.from_entries(*self.noise.corrupt_entries(entries, self.noise_level, generator))
+        return Csr.from_entries(
+            *self.noise.corrupt_entries(entries, self.noise_level, generator, **state)
+        )
 
     def _gains(self, columns: Columns | None) -> Tensor | float:
         squares = None

@@ -17,8 +17,7 @@ from skae._training.batches import WeightedIndex, make_rows, split_rows
 from skae._training.callbacks import Course, FiniteGuard, FitProgress
 from skae._training.module import AutoencoderModule
 from skae._training.moments import Moment
-from skae._training.net import AutoencoderNet
-from skae._training.objective import Objective
+from skae._training.net import AutoencoderNet, WeightedSum
 from skae._training.optimizers import takes_row_gradients
 from skae._training.plan import Plan
 from skae._training.threads import threads_for
@@ -138,7 +137,7 @@ def make_net(*, device, optimizer, learning_rate, weight_decay, callbacks, verbo
     _check_callbacks(callbacks)
     net = AutoencoderNet(
         AutoencoderModule,
-        Objective,
+        WeightedSum,
         optimizer=optimizer,
         lr=learning_rate,
         weight_decay=weight_decay,

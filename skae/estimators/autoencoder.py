@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skae._training.bottlenecks import Bottleneck
+from skae._training.bottlenecks import PlainCode
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import estimator
 from skae.estimators.parameters import SharedParameters
@@ -49,5 +49,5 @@ class AutoencoderTransformer(SharedParameters, BaseAutoencoder):
     (150, 2)
     """
 
-    def _make_bottleneck(self):
-        return Bottleneck
+    def _bottleneck(self):
+        return PlainCode()

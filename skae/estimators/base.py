@@ -8,7 +8,6 @@ fitted estimator answers stands in ``answers.py``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from numbers import Integral
 
 import numpy as np
@@ -19,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._duplicates import merge_duplicates, representatives
 from skae._hints import HintsMixin
 from skae._random import draw_seed
-from skae._training.bottlenecks import Bottleneck
+from skae._training.bottlenecks import BottleneckSpec
 from skae._training.callbacks import SoftThreshold
 from skae._training.diagnosis import advice
 from skae._training.model import build_model
@@ -39,13 +38,9 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
 
     # What a final class says of its own --------------------------------------------------------
 
-    def _make_bottleneck(self) -> Callable[..., Bottleneck]:
-        """Return what makes the bottleneck, given ``n_components`` and ``seed``."""
+    def _bottleneck(self) -> BottleneckSpec:
+        """Return which bottleneck the model has."""
         raise NotImplementedError
-
-    def _watched_from(self) -> float:
-        """Return the share of the training before which convergence is not looked at."""
-        return 0.0
 
     # Training -----------------------------------------------------------------------------------
 
@@ -137,7 +132,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
             input_scaling=self.input_scaling,
             sparse_method=self.sparse_method,
             network=self._network(),
-            make_bottleneck=self._make_bottleneck(),
+            bottleneck=self._bottleneck(),
             layout=self._layout(),
             **self._noise(),
             device=self.device,
@@ -238,7 +233,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
             1 if one_epoch else n_epochs,
             self.tol,
             self.n_iter_no_change,
-            self._watched_from(),
+            self._bottleneck().settles_at,
             self.validation_fraction if hold_out else None,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skae._training.bottlenecks import Bottleneck
+from skae._training.bottlenecks import PlainCode
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import estimator, redefined
 from skae.estimators.parameters import SharedParameters
@@ -52,5 +52,5 @@ class DenoisingAETransformer(SharedParameters, BaseAutoencoder):
 
     noise: Any = redefined(SharedParameters, "noise", "masking")
 
-    def _make_bottleneck(self):
-        return Bottleneck
+    def _bottleneck(self):
+        return PlainCode()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from numbers import Real
 from typing import Any
 
 import scipy.sparse as sp
 
 from skae._tables import to_sparse_interface
-from skae._training.bottlenecks import SparseBottleneck
+from skae._training.bottlenecks import SparseCode
 from skae._validation import resolve
 from skae.constraints import Interval, StrOptions
 from skae.estimators.base import BaseAutoencoder
@@ -113,7 +112,7 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         codes = super().transform(X)
         return to_sparse_interface(sp.csr_array(codes), X) if self.sparse_output else codes
 
-    def _make_bottleneck(self):
+    def _bottleneck(self):
         sparsity = resolve(self.sparsity, SPARSITIES)
         weight = None if self.sparsity_weight == "auto" else self.sparsity_weight
         if weight is not None and not sparsity.penalised:
@@ -122,9 +121,7 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
                 f"rule and has no penalty to weigh. Got sparsity_weight={weight!r}; leave it at "
                 "'auto'."
             )
-        return partial(
-            SparseBottleneck, sparsity=sparsity, n_active=self._n_active(), weight=weight
-        )
+        return SparseCode(sparsity, self._n_active(), weight)
 
     def _n_active(self) -> float:
         n_active = max(1, self.n_components // 4) if self.n_active is None else self.n_active
@@ -134,11 +131,6 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
                 f"n_components={self.n_components!r} instead."
             )
         return float(n_active)
-
-    def _watched_from(self):
-        # While the weight of the penalty is being found, the reconstruction gets worse.
-        steered = resolve(self.sparsity, SPARSITIES).penalised and self.sparsity_weight == "auto"
-        return 0.5 if steered else 0.0
 
     def _after_fit(self, X):
         super()._after_fit(X)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
-from skae._random import torch_generator
-from skae._training.bottlenecks import VariationalBottleneck, choose_n_points
-from skae._training.surroundings import usual_torch
+import numpy as np
+
+from skae._training.bottlenecks import GaussianCode
 from skae._validation import resolve
 from skae.constraints import Interval
 from skae.estimators.base import BaseAutoencoder
@@ -33,9 +32,10 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
 
     Attributes
     ----------
-    kl_ : ndarray of shape (`n_components_`,)
+    kl_ : ndarray of shape (`n_components_`,) or (1,)
         Mean KL of each latent from the prior, in nats, on (at most 10,000) training rows. Near
-        zero for a latent that the model does not use.
+        zero for a latent that the model does not use. One entry, the KL of the whole code, where
+        the prior has none for single latents (``prior.factorises`` is False).
 
     Warns
     -----
@@ -109,7 +109,8 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         0.0,
         [Interval(Real, 0, None, closed="left")],
         "float",
-        "Nats of KL that each latent, averaged over a batch, may use without cost; at least 0.",
+        """Nats of KL that each latent, averaged over a batch, may use without cost; at least 0.
+        More than 0 is an error with a prior that has no KL for single latents.""",
     )
     prior: Any = choices(
         "standard_normal", PRIORS, "Distribution of the codes before a row is seen.", Prior
@@ -124,43 +125,38 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
 
     _auto_sampler = None  # the prior
 
-    def _make_bottleneck(self):
-        return partial(
-            VariationalBottleneck,
+    def _bottleneck(self):
+        warmup = self.kl_warmup
+        return GaussianCode(
             prior=resolve(self.prior, PRIORS),
             beta=self.beta,
-            warmup=self._warmup(),
+            warmup=resolve(LinearWarmup(warmup) if isinstance(warmup, Real) else warmup, SCHEDULES),
             free_bits=self.free_bits,
             n_importance_samples=self.n_importance_samples,
-            most_points=choose_n_points(self.n_features_in_),
         )
 
-    def _warmup(self) -> Schedule:
-        given = self.kl_warmup
-        return resolve(LinearWarmup(given) if isinstance(given, Real) else given, SCHEDULES)
-
-    def _watched_from(self):
-        return getattr(self._warmup(), "share", 0.0)
-
-    @usual_torch()
     def _draw_codes(self, n_samples, seed):
         if self._sampler is not None:
             return super()._draw_codes(n_samples, seed)
-        bottleneck = self.module_.bottleneck
-        generator = torch_generator(seed, 1)
-        shape = (n_samples, self.n_components_)
-        return bottleneck.prior.sample(shape, bottleneck.points.cpu(), generator).numpy()
+        return self._model.draw_from_prior(n_samples, seed)
 
     def _after_fit(self, X):
         super()._after_fit(X)
-        self.kl_ = self._model.kl(X).mean(axis=0)
-        if self.beta > 0 and (self.kl_ < _COLLAPSED).all():
+        found = self._model.diagnostics(X)
+        self.kl_ = told = found["kl"]
+        tells, remedy = "has a KL below", "give each latent free_bits=0.1"
+        if "variance" in found:
+            # The prior has no KL for single latents, and that of the code is not zero where all rows
+            # share one posterior. What a latent then tells is how far its means are spread.
+            spread = self._model.training_codes.var(axis=0)
+            told = 0.5 * np.log1p(spread / found["variance"])
+            tells, remedy = "tells less than", "choose another prior"
+        if self.beta > 0 and (told < _COLLAPSED).all():
             warnings.warn(
-                f"The posterior collapsed: every latent has a KL below {_COLLAPSED} nats (the "
-                f"largest is {self.kl_.max():.2g}), so that the codes say nothing about the rows. "
+                f"The posterior collapsed: every latent {tells} {_COLLAPSED} nats (the "
+                f"largest is {told.max():.2g}), so that the codes say nothing about the rows. "
                 f"Lower beta (it is {self.beta!r}), lengthen kl_warmup (it is {self.kl_warmup!r}), "
-                "give each latent free_bits=0.1, or train longer. If X is pure noise, this is "
-                "the right answer.",
+                f"{remedy}, or train longer. If X is pure noise, this is the right answer.",
                 PosteriorCollapseWarning,
                 stacklevel=6,
             )

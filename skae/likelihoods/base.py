@@ -13,7 +13,14 @@ _ROUNDING, _MOST_ROUNDING = 1e-6, 0.25
 
 
 class Likelihood(Component):
-    """Base of all likelihoods: what a subclass declares, and what it must give."""
+    """Base of all likelihoods: what a subclass declares, and what it must give.
+
+    What `parameters_at_start` and `buffers_at_start` return comes back as keyword arguments of all
+    methods that take ``**parameters``.
+    """
+
+    declares = ("parameters_at_start", "buffers_at_start")
+    instead = "Keep what its formulas need as arguments of its constructor, or as buffers."
 
     #: Raw decoder outputs that one feature takes.
     n_outputs: int = 1
@@ -31,7 +38,7 @@ class Likelihood(Component):
     #: Whether the columns are coupled by a softmax: the log-probability of a row is then the sum of
     #: `log_prob_entry` over its entries, less ``total * logsumexp(raw)``.
     softmax: bool = False
-    #: Whether errors are squared and weighed by ``noise_variance(**free)``, of shape (n_features,)
+    #: Whether errors are squared and weighed by ``noise_variance(**parameters)``, of shape (n_features,)
     #: or (1,): sparse rows then take a way of their own through the Gram matrix of the network.
     squared_error: bool = False
     #: Decay of the weights that ``alpha="auto"`` stands for.
@@ -85,13 +92,21 @@ class Likelihood(Component):
         """
         return self.raw_from_mean(mean)
 
-    def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
-        """Return starting values of the free parameters.
+    def parameters_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+        """Return starting values of the free parameters, each of shape (n_features,) or (1,).
 
         ``mean`` and ``variance`` of shape (n_features,) are those of the training columns, in the
         units that the network sees.
         """
         return {}
+
+    def buffers_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+        """Return what is kept beside them and stays as it is, of the same shapes."""
+        return {}
+
+    def role(self, name: str) -> str:
+        """Return "logarithm": the free parameters of a likelihood are."""
+        return "logarithm"
 
     def log_prob(self, x: Tensor, raw: Tensor, **parameters: Tensor) -> Tensor:
         """Return log p(x_j | r_j) for every entry, of shape (n_rows, n_features), in nats.

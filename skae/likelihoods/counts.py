@@ -169,7 +169,7 @@ class NegativeBinomial(_Counts):
     _LOG_THETA = (math.log(1e-4), math.log(1e6))
     _START_THETA = (1e-2, 1e3)
 
-    def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+    def parameters_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
         r"""Start the dispersion by the method of moments, :math:`\theta = m^2 / (v - m)`.
 
         It is brought into [0.01, 1000]. The variance of a column holds that of the totals and what
@@ -252,12 +252,12 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         gate = torch.full_like(mean, self._START_GATE)
         return torch.cat([super().raw_from_mean(mean) - torch.log1p(-gate), torch.logit(gate)])
 
-    def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+    def parameters_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
         """Start the dispersion by the method of moments, for the counts behind the gate."""
         passing = 1.0 - self._START_GATE
         behind = mean / passing
         square = (variance + mean.square()) / passing
-        return super().free_parameters(behind, square - behind.square())
+        return super().parameters_at_start(behind, square - behind.square())
 
     def log_prob_zero(self, raw: Tensor, *, total: Tensor, log_theta: Tensor) -> Tensor:
         """Return log(pi + (1 - pi) NB(0))."""
