@@ -92,7 +92,10 @@ class State(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name, as the keyword arguments of the component's methods."""
-        return {**self.trained, **dict(self.kept.named_buffers())}
+        kept = dict(self.kept.named_buffers())
+        if self.training:  # what a step holds for its gradient may not change before it is taken
+            kept = {name: buffer.clone() for name, buffer in kept.items()}
+        return {**self.trained, **kept}
 
     @torch.no_grad()
     def update(self, **given: Any) -> None:
@@ -121,8 +124,8 @@ class State(nn.Module):
         role = self.component.role(name)
         if role not in ROLES:
             raise ValueError(
-                f"The role of {name!r} in {self._owner} must be one of {', '.join(map(repr, ROLES))}. "
-                f"Got {role!r} instead."
+                f"The role of {name!r} in {self._owner} must be one of "
+                f"{', '.join(map(repr, ROLES))}. Got {role!r} instead."
             )
         return role
 

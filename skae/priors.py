@@ -48,9 +48,7 @@ class Prior(Component):
         """Return the log-density of each row, of shape (n_rows,), in nats."""
         raise NotImplementedError
 
-    def sample(
-        self, shape: tuple[int, int], generator: torch.Generator, **state: Tensor
-    ) -> Tensor:
+    def sample(self, shape: tuple[int, int], generator: torch.Generator, **state: Tensor) -> Tensor:
         """Return codes of ``shape`` drawn from the prior, on the device of the generator."""
         raise NotImplementedError
 

@@ -30,9 +30,9 @@ class Sparsity(Component):
 
     #: Whether there is a penalty, a term of the objective.
     penalised: bool = True
-    #: Whether more weight of the penalty makes fewer units active, so that the weight can be steered
-    #: until ``n_active`` is met. If not, the rule has to keep that number, and "auto" stands for a
-    #: weight of one.
+    #: Whether more weight of the penalty makes fewer units active, so that it can be steered until
+    #: ``n_active`` is met. If not, the rule has to keep that number, and ``sparsity_weight="auto"``
+    #: stands for a weight of one.
     steerable: bool = True
 
     def activate(self, pre: Tensor, n_active: float, **state: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ def test_decoder_without_a_fitting_layer_is_left_as_it_is():
 @pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
 def test_observation_laws_rows_are_sums_over_features_at_the_free_parameters(likelihood):
     observation = Observation(likelihood, MEAN, VARIANCE)
-    start = likelihood.parameters_at_start(torch.tensor(MEAN).float(), torch.tensor(VARIANCE).float())
+    start = likelihood.parameters_at_start(*(torch.tensor(v).float() for v in (MEAN, VARIANCE)))
     assert set(observation.state.trained) == set(start)
     assert all(parameter.requires_grad for parameter in observation.parameters())
     raw, total = normal(4, likelihood.n_outputs * N_FEATURES).float(), torch.full((4, 1), 6.0)

@@ -57,7 +57,8 @@ def last_linear(module):
 def noise_variance(estimator):
     """The learned variance of the Gaussian, in the units of the network."""
     observation = estimator.module_.observation
-    return observation.likelihood.noise_variance(**observation.state.tensors()).detach().double().numpy()
+    variance = observation.likelihood.noise_variance(**observation.state.tensors())
+    return variance.detach().double().numpy()
 
 
 # The linear autoencoder is PCA (Baldi and Hornik 1989).

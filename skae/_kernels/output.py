@@ -110,7 +110,6 @@ class _Rows(torch.autograd.Function):
                 if weight.any():
                     how = ctx.how._replace(row_weight=weight)
                     loss = loss + sign * csr_loss(ctx.x, again, how)
-        layer = decoded.layer
-        given = [hidden, layer.weight, layer.bias, *free.values()]
-        hidden, weight, bias, *free = torch.autograd.grad(loss, given, allow_unused=True)
-        return hidden, weight, bias, None, None, None, *free
+        given = [hidden, decoded.layer.weight, decoded.layer.bias, *free.values()]
+        found = torch.autograd.grad(loss, given, allow_unused=True)
+        return *found[:3], None, None, None, *found[3:]

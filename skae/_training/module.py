@@ -64,8 +64,10 @@ class Observation(nn.Module):
 
     def parameters_for(self, total: Tensor | None) -> dict[str, Tensor]:
         """Return the keyword arguments of the likelihood for rows of these totals."""
-        given = {"total": total} if self.likelihood.given_total else {}
-        return {**self.state.tensors(), **given}
+        state = self.state.tensors()
+        return (
+            state if total is None or not self.likelihood.given_total else {**state, "total": total}
+        )
 
 
 class AutoencoderModule(nn.Module):

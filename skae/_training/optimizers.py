@@ -29,7 +29,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Return a (fused, if named) optimiser with a group of parameters for each role.
 
-    Decay is for "weight" alone: weight matrices, and what a component declares to be such. Every group keeps its starting rate as ``initial_lr``, the base that schedules multiply.
+    Decay is for "weight" alone: matrices, and what a component declares to be such. Every group
+    keeps its starting rate as ``initial_lr``, the base that schedules multiply.
     """
     declared = {
         parameter: role

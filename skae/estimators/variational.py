@@ -146,8 +146,8 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         self.kl_ = told = found["kl"]
         tells, remedy = "has a KL below", "give each latent free_bits=0.1"
         if "variance" in found:
-            # The prior has no KL for single latents, and that of the code is not zero where all rows
-            # share one posterior. What a latent then tells is how far its means are spread.
+            # The prior has no KL for single latents, and that of the code need not be zero where
+            # all rows have one posterior. What a latent tells is how far its means are spread.
             spread = self._model.training_codes.var(axis=0)
             told = 0.5 * np.log1p(spread / found["variance"])
             tells, remedy = "tells less than", "choose another prior"

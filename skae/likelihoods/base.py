@@ -38,8 +38,9 @@ class Likelihood(Component):
     #: Whether the columns are coupled by a softmax: the log-probability of a row is then the sum of
     #: `log_prob_entry` over its entries, less ``total * logsumexp(raw)``.
     softmax: bool = False
-    #: Whether errors are squared and weighed by ``noise_variance(**parameters)``, of shape (n_features,)
-    #: or (1,): sparse rows then take a way of their own through the Gram matrix of the network.
+    #: Whether errors are squared and weighed by ``noise_variance(**parameters)``, of shape
+    #: (n_features,) or (1,): sparse rows then take a way of their own through the Gram matrix of
+    #: the network.
     squared_error: bool = False
     #: Decay of the weights that ``alpha="auto"`` stands for.
     decay: float = 1e-4

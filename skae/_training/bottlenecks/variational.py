@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from skae._random import torch_generator
@@ -99,9 +99,7 @@ class VariationalBottleneck(Bottleneck):
 
     def draw(self, n_rows, generator):
         """Return a standard normal number for each latent of each row."""
-        noise = torch.empty(
-            n_rows, self.n_components, dtype=torch.float32, device=generator.device
-        )
+        noise = torch.empty(n_rows, self.n_components, dtype=torch.float32, device=generator.device)
         return noise.normal_(generator=generator)
 
     def forward(self, h, step):
@@ -155,10 +153,10 @@ class VariationalBottleneck(Bottleneck):
             return self.prior.sample((n_rows, self.n_components), generator, **state)
 
     def diagnostics(self, h):
-        """Return the KL from the prior, of each latent where it factorises; else the variances, too.
+        """Return "kl", and "variance" where the prior does not factorise.
 
-        "kl" is (n_rows, n_components) or (n_rows, 1), in nats; "variance", that of the posterior, is
-        (n_rows, n_components).
+        The KL from the prior is that of each latent, (n_rows, n_components), or of all together,
+        (n_rows, 1), in nats; the variance is that of the posterior, (n_rows, n_components).
         """
         mean, log_std = self.posterior(h)
         std = log_std.exp()
@@ -185,9 +183,7 @@ class VariationalBottleneck(Bottleneck):
         log_posterior = -(0.5 * (self.points**2 + math.log(2 * math.pi))).sum(dim=1)
         state = self.state.tensors()
         ratios = [
-            log_likelihood(code)
-            + self.prior.log_prob(code, **state)
-            - (log_q - log_std.sum(dim=1))
+            log_likelihood(code) + self.prior.log_prob(code, **state) - (log_q - log_std.sum(dim=1))
             for code, log_q in zip(codes, log_posterior, strict=True)
         ]
         return torch.logsumexp(torch.stack(ratios), dim=0) - math.log(len(ratios))
