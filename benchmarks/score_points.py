@@ -14,7 +14,7 @@ from harness import data
 from harness.command import argument_parser, file, start
 from harness.report import Table
 from skae import VAETransformer
-from skae._training.bottlenecks import _cubature_points
+from skae._training.bottlenecks.points import cubature_points
 
 MOST_POINTS = 512
 
@@ -25,7 +25,7 @@ def scores_of(train, test, n_components):
     vae.fit(train)
     scores = {}
     for n_points in (2, 4, 8, 16, 32, MOST_POINTS):
-        vae.module_.bottleneck.points = _cubature_points(n_components, n_points, seed=7)
+        vae.module_.bottleneck.points = cubature_points(n_components, n_points, seed=7)
         scores[n_points] = vae.score_samples(test)
     return scores
 

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from sklearn.base import BaseEstimator, clone
 
 from skae._hints import HintsMixin
+from skae._state import DeclaresState, check_state_is_declared
 from skae.constraints import Names
 from skae.exceptions import SupportError
 
@@ -36,14 +37,23 @@ def restored_on_error(*objects: Any, but: tuple[type[BaseException], ...] = ()) 
         raise
 
 
-class Component(HintsMixin, BaseEstimator, ABC):
+class Component(HintsMixin, DeclaresState, BaseEstimator, ABC):
     """A choice that users name by a string or pass as an object: a likelihood, a noise, ..."""
 
     _parameter_constraints: dict = {}
 
     def check(self):
-        """Raise ``InvalidParameterError`` where a parameter is out of its range; return self."""
+        """Return self, if a fit can use it.
+
+        Raises
+        ------
+        InvalidParameterError
+            A parameter is out of its range.
+        TypeError
+            The component holds something to train that it does not declare.
+        """
         self._validate_params()
+        check_state_is_declared(self)
         return self
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -76,6 +77,9 @@ class Network(Component):
     convolutions, attention, layers of your own.
     """
 
+    holds_modules = True
+    instead = "What a network trains, its modules hold: let build return them."
+
     #: True where the modules draw from torch's global generators (weights, dropout), as all of
     #: torch's own do: building and training seed them for their duration and put them back.
     uses_global_generator: bool = True
@@ -88,11 +92,11 @@ class Network(Component):
 
     _remedy = ""  # more of it, where modules have the wrong shape
 
+    @abstractmethod
     def build(
         self, layout: Layout, n_encoder_outputs: int, n_decoder_outputs: int, seed: int
     ) -> tuple[nn.Module, nn.Module]:
         """Return a new encoder and decoder with weights drawn from ``seed``."""
-        raise NotImplementedError
 
     def make(
         self, layout: Layout, n_encoder_outputs: int, n_decoder_outputs: int, seed: int

@@ -14,6 +14,8 @@ likelihood the scaled columns (where zero is the column's mean if they were cent
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,18 @@ _ALMOST_ONE = 1.0 - 1e-6
 
 
 class Noise(Component):
-    """Base of all noises."""
+    """Base of all noises.
+
+    What `buffers_at_start` declares comes back as keyword arguments of `corrupt` and
+    `corrupt_entries`. It is told ``mean`` and ``variance`` of the training columns, of shape
+    (n_features,), in the units of ``x``.
+    """
+
+    declares = ("buffers_at_start",)
+    instead = (
+        "A noise trains nothing, for all that it would learn is to be none. Keep what it needs as "
+        "arguments of its constructor, or return it from buffers_at_start."
+    )
 
     #: Largest level that makes sense; shares end at one.
     largest_level: float = 1.0
@@ -38,11 +51,15 @@ class Noise(Component):
                 f"Got {level!r} instead."
             )
 
-    def corrupt(self, x: Tensor, level: float, generator: torch.Generator) -> Tensor:
+    @abstractmethod
+    def corrupt(
+        self, x: Tensor, level: float, generator: torch.Generator, **state: Tensor
+    ) -> Tensor:
         """Return a corrupted copy of a batch of clean rows."""
-        raise NotImplementedError
 
-    def corrupt_entries(self, x: Csr, level: float, generator: torch.Generator) -> Csr:
+    def corrupt_entries(
+        self, x: Csr, level: float, generator: torch.Generator, **state: Tensor
+    ) -> Csr:
         """Return a corrupted copy of a batch of clean sparse rows.
 
         Neither what is given nor what is returned holds a zero among its values. A noise that does
@@ -59,7 +76,7 @@ class Noise(Component):
         return type(self).corrupt_entries is not Noise.corrupt_entries
 
 
-class _EachForItself(Noise):
+class _EachForItself(Noise, ABC):
     """Base of noises whose result for an entry depends on that entry alone.
 
     On sparse rows the zeros stay zeros.

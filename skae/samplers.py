@@ -20,6 +20,11 @@ from skae.constraints import Interval
 class Sampler(Component):
     """Base of all samplers of codes."""
 
+    instead = (
+        "A sampler learns from the codes after the training: let fit keep what it finds, in "
+        "attributes that end in an underscore."
+    )
+
     @abstractmethod
     def fit(self, codes: np.ndarray, random_state: np.random.RandomState):
         """Fit the density on the training codes; return self."""

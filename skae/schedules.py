@@ -18,6 +18,8 @@ from skae.constraints import Interval
 class Schedule(Component):
     """A factor in [0, 1] as a function of the share of training done."""
 
+    instead = "A schedule is a function of the share of the training alone."
+
     @abstractmethod
     def factor(self, progress: float) -> float:
         """Return the factor at ``progress`` in [0, 1]."""

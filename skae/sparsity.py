@@ -12,24 +12,48 @@ is (n_components,), the share of recent rows on which each unit was active; ``ro
 
 from __future__ import annotations
 
+from abc import ABC
+
 import torch
 from torch import Tensor
 
 from skae._validation import Component
 
 
-class Sparsity(Component):
-    """Base of all kinds of sparsity: the rule that makes a code, and the penalty on it."""
+class Sparsity(Component, ABC):
+    """Base of all kinds of sparsity: the rule that makes a code, and the penalty on it.
 
-    #: Whether there is a penalty, whose weight can be fixed or steered.
+    What a kind declares (`parameters_at_start`, `buffers_at_start`) comes back as keyword arguments
+    of all its other methods, here written ``**state``. `parameters_at_start` and `buffers_at_start`
+    are told ``n_components``, ``n_active`` and a ``generator`` for what is to start at random.
+    """
+
+    declares = ("parameters_at_start", "buffers_at_start", "buffers_after_step")
+
+    #: Whether there is a penalty, a term of the objective.
     penalised: bool = True
+    #: Whether more weight of the penalty makes fewer units active, so that it can be steered until
+    #: ``n_active`` is met. If not, the rule has to keep that number, and ``sparsity_weight="auto"``
+    #: stands for a weight of one.
+    steerable: bool = True
 
-    def activate(self, pre: Tensor, n_active: float) -> Tensor:
+    def activate(self, pre: Tensor, n_active: float, **state: Tensor) -> Tensor:
         """Return the code: the encoder's output with everything below zero cut off."""
         return pre.relu()
 
-    def threshold(self, pre: Tensor, n_active: float) -> Tensor | float:
-        """Return the value that ``pre`` must pass for a unit to be active, for each row."""
+    def activate_in_training(self, pre: Tensor, n_active: float, **state: Tensor) -> Tensor:
+        """Return the code of a training step, where it is another one than that of `activate`.
+
+        It may look at all rows of the batch.
+        """
+        return self.activate(pre, n_active, **state)
+
+    def threshold(self, pre: Tensor, n_active: float, **state: Tensor) -> Tensor | float:
+        """Return the value that ``pre`` must pass for a unit to be active.
+
+        Anything that broadcasts to the shape of ``pre``. Units that no row of an epoch switched on
+        are drawn up to it.
+        """
         return 0.0
 
     def penalty(
@@ -40,9 +64,21 @@ class Sparsity(Component):
         recent_rate: Tensor,
         row_weight: Tensor | None,
         n_active: float,
+        **state: Tensor,
     ) -> Tensor:
         """Return the penalty as a scalar, averaged over rows."""
         raise NotImplementedError
+
+    def buffers_after_step(
+        self,
+        pre: Tensor,
+        code: Tensor,
+        row_weight: Tensor | None,
+        n_active: float,
+        **state: Tensor,
+    ) -> dict[str, Tensor]:
+        """Return new values of some of the buffers, after a step of the training."""
+        return {}
 
 
 class L1(Sparsity):

@@ -9,13 +9,12 @@ from scipy import stats
 from torch import nn
 
 from skae._training.bottlenecks import (
-    Bottleneck,
+    PlainBottleneck,
     SparseBottleneck,
+    Step,
     VariationalBottleneck,
-    _cubature_points,
-    _normal_points,
-    choose_n_points,
 )
+from skae._training.bottlenecks.points import choose_n_points, cubature_points, normal_points
 from skae.priors import PRIORS, StandardNormal
 from skae.schedules import Constant, LinearWarmup
 from skae.sparsity import L1, SPARSITIES
@@ -35,7 +34,25 @@ def variational(k=3, *, beta=1.0, warmup=None, free_bits=0.0, n_importance_sampl
 
 
 def step(bottleneck, h, row_weight=None, gains=1.0, seed=0):
-    return bottleneck(h, row_weight, lambda: gains, generator(seed))
+    """Return the code that a step decodes, and the terms that the bottleneck adds."""
+    decoded = []
+
+    def reconstruction(code):
+        decoded.append(code)
+        return code.sum()
+
+    given = Step(
+        reconstruction,
+        lambda code: code.sum(dim=1),
+        torch.ones(len(h)),
+        lambda: gains,
+        row_weight,
+        bottleneck.draw(len(h), generator(seed)),
+    )
+    terms = bottleneck(h, given)
+    (code,) = decoded
+    assert torch.equal(terms.pop("reconstruction").value, code.sum())
+    return code, terms
 
 
 def doubled(n_rows):
@@ -49,7 +66,7 @@ def doubled(n_rows):
 
 
 def test_plain_code_is_the_output_of_the_encoder_and_adds_no_term():
-    bottleneck, h = Bottleneck(3), normal(5, 3)
+    bottleneck, h = PlainBottleneck(3), normal(5, 3)
     code, terms = step(bottleneck, h)
     assert torch.equal(code, h)
     assert torch.equal(bottleneck.code(h), h)
@@ -206,9 +223,8 @@ def test_encoder_gives_means_and_log_standard_deviations():
     bottleneck, h = variational(k=3), normal(6, 6)
     assert bottleneck.n_inputs == 6
     assert torch.equal(bottleneck.code(h), h[:, :3])
-    torch.testing.assert_close(
-        bottleneck.diagnostics(h)["kl"], StandardNormal().kl(h[:, :3], h[:, 3:])
-    )
+    expected = StandardNormal().divergence(h[:, :3], h[:, 3:], h[:, :3])
+    torch.testing.assert_close(bottleneck.diagnostics(h)["kl"], expected)
 
 
 def test_every_posterior_starts_as_wide_as_the_prior():
@@ -317,7 +333,7 @@ class LinearModel:
         """Return the closed form of the evidence lower bound."""
         mean, log_std = h.chunk(2, dim=1)
         spread = ((2 * log_std).exp() * self.W.square().sum(dim=0)).sum(dim=1)
-        kl = StandardNormal().kl(mean, log_std).sum(dim=1)
+        kl = StandardNormal().divergence(mean, log_std, mean).sum(dim=1)
         return self.log_likelihood(mean) - 0.5 * spread / self.variance - kl
 
 
@@ -366,7 +382,12 @@ def test_prior_laws_score_uses_the_prior(name):
     prior, h = PRIORS[name](), normal(5, 4)
     bottleneck = VariationalBottleneck(2, prior, 1.0, Constant(), 0.0, 1, 0)
     score = bottleneck.score(h, lambda code: torch.zeros(len(code), dtype=torch.float64))
-    torch.testing.assert_close(score, -prior.kl(*h.chunk(2, dim=1)).sum(dim=1))
+    torch.testing.assert_close(score, -bottleneck.diagnostics(h)["kl"].sum(dim=1))
+    mean, log_std = bottleneck.posterior(h)
+    draws = mean + log_std.exp() * normal(20_000, 1, 2, seed=4)
+    q = torch.distributions.Normal(mean, log_std.exp())
+    ratios = prior.log_prob(draws.flatten(0, 1)).view(20_000, 5) - q.log_prob(draws).sum(dim=2)
+    assert ((ratios.mean(dim=0) - score).abs() < 4 * ratios.std(dim=0) / 20_000**0.5).all()
 
 
 # The points of the score.
@@ -374,7 +395,7 @@ def test_prior_laws_score_uses_the_prior(name):
 
 @pytest.mark.parametrize("k", [1, 2, 5, 16])
 def test_cubature_is_exact_for_polynomials_of_degree_three(k):
-    points = _cubature_points(k, most=32, seed=0).double()
+    points = cubature_points(k, most=32, seed=0).double()
     assert len(points) == 32 // (2 * k) * 2 * k  # whole spheres
     torch.testing.assert_close(
         points.T @ points / len(points), torch.eye(k).double(), atol=1e-6, rtol=0
@@ -386,13 +407,13 @@ def test_cubature_is_exact_for_polynomials_of_degree_three(k):
 
 def test_cubature_of_few_dimensions_sees_the_tails():
     # The fourth moment of a normal variable is 3, that of points on one sphere 1.
-    points = _cubature_points(1, most=32, seed=0).double()
+    points = cubature_points(1, most=32, seed=0).double()
     assert 2.4 < points.pow(4).mean() < 3.0
 
 
 @pytest.mark.parametrize(("k", "n_points"), [(16, 32), (17, 32), (100, 32)])
-def test_cubature_points_are_orthogonal_pairs_on_a_sphere(k, n_points):
-    points = _cubature_points(k, most=32, seed=0).double()
+def testcubature_points_are_orthogonal_pairs_on_a_sphere(k, n_points):
+    points = cubature_points(k, most=32, seed=0).double()
     assert len(points) == n_points
     half = points[: n_points // 2]
     torch.testing.assert_close(half, -points[n_points // 2 :])
@@ -403,13 +424,13 @@ def test_cubature_points_are_orthogonal_pairs_on_a_sphere(k, n_points):
 def test_cubature_of_a_part_of_the_directions_is_unbiased():
     k, n_seeds = 20, 400
     moments = torch.stack(
-        [(p.T @ p / len(p)) for p in (_cubature_points(k, 8, seed) for seed in range(n_seeds))]
+        [(p.T @ p / len(p)) for p in (cubature_points(k, 8, seed) for seed in range(n_seeds))]
     )
     error = moments.std(dim=0) / math.sqrt(n_seeds)
     assert ((moments.mean(dim=0) - torch.eye(k)).abs() < 5 * error).all()
 
 
-@pytest.mark.parametrize("points", [_normal_points, lambda n, k, s: _cubature_points(k, n, s)])
+@pytest.mark.parametrize("points", [normal_points, lambda n, k, s: cubature_points(k, n, s)])
 def test_points_are_those_of_the_seed(points):
     with global_generators_untouched():
         first, again, other = (points(8, 5, seed) for seed in (0, 0, 1))
@@ -418,7 +439,7 @@ def test_points_are_those_of_the_seed(points):
 
 
 def test_importance_points_are_standard_normal():
-    points = _normal_points(20_000, 2, seed=0)
+    points = normal_points(20_000, 2, seed=0)
     assert points.mean(dim=0).abs().max() < 4 / 20_000**0.5
     torch.testing.assert_close(points.std(dim=0), torch.ones(2), rtol=0.02, atol=0)
 

@@ -1,18 +1,20 @@
-"""Does each part of a training do its one thing? Module, objective, optimiser, callbacks."""
+"""Does each part of a training do its one thing? Module, loss, optimiser, callbacks."""
 
 import copy
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from skorch.history import History
 from torch import nn
 
+from skae._kernels.csr import Csr
 from skae._scaling import ColumnSummary, Scaling
 from skae._training.auto import choose_batch_size, choose_device, choose_n_epochs
 from skae._training.batches import Batch
-from skae._training.bottlenecks import Bottleneck, PlainCode, Term
+from skae._training.bottlenecks import Bottleneck, PlainBottleneck, PlainCode, Term
 from skae._training.callbacks import (
     Clock,
     EndOfTraining,
@@ -22,8 +24,8 @@ from skae._training.callbacks import (
     SoftThreshold,
     Stopping,
 )
-from skae._training.module import AutoencoderModule, Observation, Output
-from skae._training.objective import Objective
+from skae._training.module import AutoencoderModule, Observation
+from skae._training.net import WeightedSum, _EpochRecord
 from skae._training.optimizers import OPTIMIZERS, make_optimizer
 from skae._training.plan import DENSE, Plan
 from skae._training.rules import Convergence
@@ -53,7 +55,7 @@ COLUMNS = ColumnSummary(
 
 
 def made_of(kind):
-    """A specification of a bottleneck of this class."""
+    """Return a specification of a bottleneck of this class."""
     return SimpleNamespace(build=lambda layout, seed: kind(layout.n_components))
 
 
@@ -70,7 +72,7 @@ def make_module(likelihood=None, network=None, hidden=(4,), seed=0, **kwargs):
 
 
 def forward(module, x, seed=0):
-    return module(Batch(x), generator(seed))
+    return module(module.draw_for(Batch(x), generator(seed)))
 
 
 class Recorder(nn.Linear):
@@ -95,7 +97,7 @@ def test_noise_is_put_on_the_input_of_training_and_never_on_the_target(recording
     # The likelihood is that of the clean rows, given the code of rows that are all masked.
     raw = module.decoder(module.encoder(torch.zeros_like(x)))
     expected = module.observation.log_likelihood(x, raw)
-    torch.testing.assert_close(trained.reconstruction, -expected.mean())
+    torch.testing.assert_close(trained["reconstruction"].value, -expected.mean())
     forward(module.eval(), x)
     assert torch.equal(module.encoder.seen, x)
 
@@ -120,7 +122,7 @@ def test_scaling_of_the_encoder_is_for_its_input_alone(recording, shift):
     np.testing.assert_allclose(module.encoder.seen, scaled.apply(x.numpy()), rtol=1e-5, atol=1e-6)
     raw = module.decoder(module.code(x))
     expected = module.observation.log_likelihood(x, raw)
-    torch.testing.assert_close(output.reconstruction, -expected.mean())
+    torch.testing.assert_close(output["reconstruction"].value, -expected.mean())
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
@@ -142,8 +144,8 @@ def test_decoder_without_a_fitting_layer_is_left_as_it_is():
 @pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
 def test_observation_laws_rows_are_sums_over_features_at_the_free_parameters(likelihood):
     observation = Observation(likelihood, MEAN, VARIANCE)
-    start = likelihood.free_parameters(torch.tensor(MEAN).float(), torch.tensor(VARIANCE).float())
-    assert set(observation.free) == set(start)
+    start = likelihood.parameters_at_start(*(torch.tensor(v).float() for v in (MEAN, VARIANCE)))
+    assert set(observation.state.trained) == set(start)
     assert all(parameter.requires_grad for parameter in observation.parameters())
     raw, total = normal(4, likelihood.n_outputs * N_FEATURES).float(), torch.full((4, 1), 6.0)
     x = observation.sample(raw, generator(), total)
@@ -166,7 +168,7 @@ def test_observation_laws_variance_weights_change_the_gradient_of_raw_alone(like
         value.sum().backward()
         gradients.append((value.detach(), raw.grad, [p.grad for p in observation.parameters()]))
     (value, of_raw, of_free), (weighted_value, weighted_of_raw, weighted_of_free) = gradients
-    scale = likelihood.variance_weight(**observation.free)
+    scale = likelihood.variance_weight(**observation.state.tensors())
     torch.testing.assert_close(weighted_value, value)
     torch.testing.assert_close(weighted_of_free, of_free)
     torch.testing.assert_close(weighted_of_raw, of_raw if scale is None else of_raw * scale)
@@ -203,28 +205,65 @@ def test_score_of_a_row_is_its_likelihood_given_its_own_code():
     assert torch.equal(module.score(x), expected)
 
 
-def test_bottleneck_gets_the_gains_of_the_decoder_and_the_weights_of_the_rows():
-    class Asks(Bottleneck):
-        def forward(self, h, row_weight, gains, generator):
-            self.given = row_weight, gains()
-            return h, {"nothing": Term(h.sum(), 0.0, 0.0)}
+class Asks(Bottleneck):
+    """A bottleneck that remembers what its step may ask for."""
 
-        def diagnostics(self, h):
-            return {"double": 2 * h}
+    def forward(self, h, step):
+        self.given = step
+        return {"nothing": Term(h.sum(), 0.0, 0.0)}
 
+    def code(self, h):
+        return h
+
+    def diagnostics(self, h):
+        return {"double": 2 * h}
+
+
+def asking(likelihood=None, **kwargs):
     layout = Layout(N_FEATURES, N_COMPONENTS, (4,), "relu")
-    module = AutoencoderModule(MLP(), Gaussian(), made_of(Asks), layout, COLUMNS)
+    likelihood = likelihood or Gaussian()
+    return AutoencoderModule(MLP(), likelihood, made_of(Asks), layout, COLUMNS, **kwargs).train()
+
+
+def test_bottleneck_gets_the_gains_of_the_decoder_and_the_weights_of_the_rows():
+    module = asking()
     x, weight = normal(3, N_FEATURES).float(), torch.tensor([0.5, 1.0, 1.5])
-    output = module(Batch(x, weight), generator())
-    assert set(output.terms) == {"nothing"}
-    assert module.bottleneck.given[0] is weight
+    assert set(module(Batch(x, weight))) == {"nothing"}
+    assert module.bottleneck.given.row_weight is weight
     expected = decoder_gains(module.decoder, N_COMPONENTS)
-    assert torch.equal(module.bottleneck.given[1], expected)
+    assert torch.equal(module.bottleneck.given.gains(), expected)
     assert torch.equal(module.diagnostics(x)["double"], 2 * module.encoder(x))
 
 
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
+def test_training_step_may_ask_for_log_likelihoods_of_codes_dense_or_csr(likelihood):
+    x, weight = (normal(6, N_FEATURES) > 0.3).float(), torch.tensor([0.5, 1.5, 1, 0.2, 0.8, 2])
+    mixed, found = torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0, -0.1]), []
+    for rows in (x, Csr.from_scipy(sp.csr_array(x.numpy()))):
+        module = asking(likelihood=likelihood, plan=Plan("exact"))
+        module(Batch(rows, weight))
+        step = module.bottleneck.given
+        losses = (
+            lambda code, step=step: step.reconstruction(code),
+            lambda code, step=step: -(step.share @ step.log_likelihood(code)),
+            lambda code, step=step: mixed @ step.log_likelihood(code),
+        )
+        for loss in losses:
+            code = normal(6, N_COMPONENTS).float().requires_grad_()
+            value = loss(code)
+            given = [code, *module.decoder.parameters(), *module.observation.parameters()]
+            found.append([value.detach(), *torch.autograd.grad(value, given)])
+    dense, of_rows, of_mixed, *others = found
+    for one, other in zip([of_rows, dense, of_rows, of_mixed], [dense, *others], strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
+    # It is the one that scores are made of.
+    expected = module._log_likelihood(rows, code)
+    with torch.no_grad():
+        torch.testing.assert_close(step.log_likelihood(code), expected)
+
+
 def test_encoder_has_as_many_outputs_as_the_bottleneck_takes():
-    class Wide(Bottleneck):
+    class Wide(PlainBottleneck):
         n_inputs = 7
 
     module = AutoencoderModule(
@@ -234,7 +273,7 @@ def test_encoder_has_as_many_outputs_as_the_bottleneck_takes():
 
 
 def test_bottleneck_sets_the_start_of_the_encoder():
-    class Zero(Bottleneck):
+    class Zero(PlainBottleneck):
         def init_encoder(self, encoder):
             for parameter in encoder.parameters():
                 nn.init.zeros_(parameter)
@@ -244,24 +283,38 @@ def test_bottleneck_sets_the_start_of_the_encoder():
     assert not module.code(torch.ones(1, N_FEATURES)).any()
 
 
-# The objective.
+# The loss.
 
 
-def test_loss_is_minus_the_mean_log_likelihood_plus_the_weighted_terms():
+def test_loss_is_the_sum_of_the_terms_each_times_its_weight():
     kl, penalty = Term(torch.tensor(4.0), 0.5, 2.0), Term(torch.tensor(3.0), 10.0, 0.0)
-    output = Output(torch.tensor(3.0), {"kl": kl, "penalty": penalty})
-    loss = Objective()(output, Batch(torch.zeros(3, 1)))
-    assert float(loss.total) == 3.0 + 0.5 * 4.0 + 10.0 * 3.0
-    assert {name: float(value) for name, value in loss.terms.items()} == {
-        "reconstruction": 3.0,
-        "kl": 4.0,
-        "penalty": 3.0,
-    }
-    assert loss.final_weights == {"reconstruction": 1.0, "kl": 2.0, "penalty": 0.0}
+    terms = {"reconstruction": Term(torch.tensor(3.0)), "kl": kl, "penalty": penalty}
+    assert float(WeightedSum()(terms)) == 3.0 + 0.5 * 4.0 + 10.0 * 3.0
+
+
+def test_terms_of_an_epoch_are_unweighted_and_the_objective_has_the_final_weights():
+    record = _EpochRecord()
+    for n_rows, scale in ((30, 1.0), (10, 2.0)):
+        terms = {
+            "reconstruction": Term(torch.tensor(3.0 * scale)),
+            "kl": Term(torch.tensor(4.0 * scale), 0.5, 2.0),
+            "penalty": Term(torch.tensor(3.0 * scale), 10.0, 0.0),
+        }
+        record.add(WeightedSum()(terms), terms, n_rows)
+    mean = (30 * 1.0 + 10 * 2.0) / 40
+    assert record.means() == pytest.approx(
+        {
+            "loss": 35.0 * mean,
+            "objective": 11.0 * mean,
+            "reconstruction": 3.0 * mean,
+            "kl": 4.0 * mean,
+            "penalty": 3.0 * mean,
+        }
+    )
 
 
 def reconstruction_of(rows, weight=None):
-    return make_module()(Batch(rows, weight), generator()).reconstruction
+    return make_module()(Batch(rows, weight))["reconstruction"].value
 
 
 def test_reconstruction_is_minus_the_mean_log_likelihood():
@@ -334,7 +387,7 @@ def test_free_parameters_of_the_likelihood_are_faster_than_weights():
     module = make_module()
     groups = groups_of(make_optimizer("adam", module, 0.1, 0.0), module)
     rates = {name: group["lr"] for names, group in groups for name in names}
-    assert rates.pop("observation.free.log_variance") > 0.1
+    assert rates.pop("observation.state.trained.log_variance") > 0.1
     assert set(rates.values()) == {0.1}
 
 
@@ -665,7 +718,7 @@ def test_likelihood_laws_a_training_step_gives_every_parameter_a_gradient(name):
     module = make_module(LIKELIHOODS[name](), hidden=()).train()
     raw = normal(20, module.decoder[-1].out_features).float()
     x = module.observation.sample(raw, generator(), torch.full((20, 1), 6.0))
-    forward(module, x).reconstruction.backward()
+    forward(module, x)["reconstruction"].value.backward()
     for parameter in module.parameters():
         assert parameter.grad.any()
         assert torch.isfinite(parameter.grad).all()

@@ -346,7 +346,7 @@ def test_grid_search_reaches_the_parameters_of_an_object():
     grid = {"likelihood__variance": ["shared", "per_feature"]}
     search = GridSearchCV(VAETransformer(likelihood=Gaussian(), **QUICK), grid, cv=2).fit(X)
     best = search.best_params_["likelihood__variance"]
-    (log_variance,) = search.best_estimator_.module_.observation.free.values()
+    (log_variance,) = search.best_estimator_.module_.observation.state.trained.values()
     assert log_variance.numel() == {"shared": 1, "per_feature": 10}[best]
     assert search.cv_results_["mean_test_score"].std() > 0.0
 

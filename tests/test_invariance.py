@@ -270,14 +270,14 @@ def test_a_heavy_row_is_learned_better(Estimator):
 class ShiftedNormal(StandardNormal):
     """A normal prior about 2 instead of 0."""
 
-    def kl(self, mean, log_std):
-        return super().kl(mean - 2.0, log_std)
+    def divergence(self, mean, log_std, code):
+        return super().divergence(mean - 2.0, log_std, code - 2.0)
 
     def log_prob(self, code):
         return super().log_prob(code - 2.0)
 
-    def sample(self, shape, like, generator):
-        return super().sample(shape, like, generator) + 2.0
+    def sample(self, shape, generator):
+        return super().sample(shape, generator) + 2.0
 
 
 class Choice(NamedTuple):

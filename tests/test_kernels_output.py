@@ -70,7 +70,7 @@ def make_case(likelihood, rows="some", n_features=N_FEATURES, seed=0, n_rows=9):
     if likelihood.inside(np.array(-1.0)):
         x = x * normal(*x.shape, seed=seed + 2).sign()
     x = ROWS[rows](x)
-    start = likelihood.free_parameters(
+    start = likelihood.parameters_at_start(
         torch.linspace(0.2, 0.8, n_features).double(), torch.linspace(0.5, 2.0, n_features).double()
     )
     free = {

@@ -84,7 +84,7 @@ def column_moments():
 
 def some_free(likelihood):
     """Return free parameters near their start."""
-    start = likelihood.free_parameters(*column_moments())
+    start = likelihood.parameters_at_start(*column_moments())
     return {name: value + 0.3 * normal(*value.shape) for name, value in start.items()}
 
 
@@ -342,7 +342,7 @@ def test_zeros_of_a_list_of_entries_are_those_of_their_cells(likelihood):
 @laws
 def test_free_parameters_are_finite_where_a_column_is_constant(likelihood):
     mean, variance = column_moments()
-    parameters = likelihood.free_parameters(mean, 0 * variance)
+    parameters = likelihood.parameters_at_start(mean, 0 * variance)
     for value in parameters.values():
         assert torch.isfinite(value).all()
         assert value.shape[-1] in (1, N_FEATURES)
@@ -443,14 +443,14 @@ def test_variance_floor_bounds_the_density_of_a_constant_column(floor):
 def test_noise_starts_near_the_variance_of_each_column():
     mean, variance = column_moments()
     likelihood = Gaussian(variance_floor=1e-3)
-    found = likelihood.noise_variance(**likelihood.free_parameters(mean, variance))
+    found = likelihood.noise_variance(**likelihood.parameters_at_start(mean, variance))
     torch.testing.assert_close(found, variance, rtol=0.01, atol=0)
 
 
 def test_shared_variance_is_one_parameter_for_all_columns():
     mean, variance = column_moments()
-    shared = Gaussian(variance="shared").free_parameters(mean, variance)["log_variance"]
-    each = Gaussian().free_parameters(mean, variance)["log_variance"]
+    shared = Gaussian(variance="shared").parameters_at_start(mean, variance)["log_variance"]
+    each = Gaussian().parameters_at_start(mean, variance)["log_variance"]
     assert (shared.shape, each.shape) == ((1,), (3,))
     assert float(shared.exp()) == pytest.approx(float(variance.mean()))
 

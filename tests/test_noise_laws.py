@@ -450,7 +450,8 @@ def test_cost_grows_with_the_entries_alone(name):
 
 def test_a_noise_that_leaves_sparse_rows_out_names_itself_and_a_remedy():
     class Mine(Noise):
-        pass
+        def corrupt(self, x, level, generator):
+            return x
 
     with pytest.raises(NotImplementedError, match=r"Mine has no method corrupt_entries.*dense"):
         Mine().corrupt_entries(stored(torch.ones(2, 2)), 0.1, generator())

@@ -88,7 +88,7 @@ def test_dispersion_starts_at_the_method_of_moments_within_bounds():
     mean = torch.tensor([2.0, 2.0, 2.0, 0.0])
     variance = torch.tensor([4.0, 1.0, 1e6, 0.0])
     likelihood = NegativeBinomial()
-    found = likelihood.theta(**likelihood.free_parameters(mean, variance))
+    found = likelihood.theta(**likelihood.parameters_at_start(mean, variance))
     torch.testing.assert_close(found, torch.tensor([2.0, 1e3, 1e-2, 1e-2]))
 
 
@@ -127,7 +127,7 @@ def test_a_gate_that_loses_nothing_leaves_the_negative_binomial():
 def test_dispersion_behind_the_gate_starts_at_its_own_moments():
     # Counts of mean 3 and theta 2 (variance 7.5), a tenth of them lost.
     mean, square = 0.9 * 3.0, 0.9 * (7.5 + 9.0)
-    start = ZeroInflatedNegativeBinomial().free_parameters(
+    start = ZeroInflatedNegativeBinomial().parameters_at_start(
         torch.tensor([mean]), torch.tensor([square - mean**2])
     )
     assert float(start["log_theta"].exp()) == pytest.approx(2.0, rel=1e-4)
@@ -220,7 +220,7 @@ def test_decoder_starts_at_shares_of_the_total(likelihood):
 
 @pytest.mark.parametrize("likelihood", COUNTS[:3], ids=str)
 def test_share_that_is_much_too_large_stays_finite_and_is_pulled_back(likelihood):
-    free = likelihood.free_parameters(torch.ones(2), torch.full((2,), 3.0))
+    free = likelihood.parameters_at_start(torch.ones(2), torch.full((2,), 3.0))
     raw = torch.full((1, 2 * likelihood.n_outputs), 1e4)
     raw[:, 2:] = 0.0
     raw.requires_grad_()
@@ -251,7 +251,7 @@ def test_single_precision_agrees_with_double(log_theta, total, log_share, quanti
     drawn = stats.nbinom.ppf(0.999 * quantile, theta, theta / (theta + mean)) if total else 0
     x = min(total, max(0.0, drawn) if typical else math.floor(quantile * total))
     for likelihood in COUNTS:
-        free = {"log_theta": log_theta} if likelihood.free_parameters(*torch.ones(2, 1)) else {}
+        free = {"log_theta": log_theta} if likelihood.parameters_at_start(*torch.ones(2, 1)) else {}
         raw = [log_share, gate][: likelihood.n_outputs]
         single, double = (
             value_and_gradients(likelihood, x, raw, total, free, precision)
@@ -303,7 +303,7 @@ def test_variance_of_the_logarithm_starts_at_the_method_of_moments():
     mean, v = torch.tensor([2.0, 2.0, 0.0]), torch.tensor([1.5, -9.0, 0.0])
     variance = (mean**2 * v.exp() / 0.1 - mean**2).clamp_min(0.0)
     likelihood = ZeroInflatedLogNormal()
-    found = likelihood.variance_of_log(**likelihood.free_parameters(mean, variance))
+    found = likelihood.variance_of_log(**likelihood.parameters_at_start(mean, variance))
     torch.testing.assert_close(found, torch.tensor([1.5, 0.25, 0.25]))
 
 

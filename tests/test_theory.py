@@ -57,7 +57,8 @@ def last_linear(module):
 def noise_variance(estimator):
     """The learned variance of the Gaussian, in the units of the network."""
     observation = estimator.module_.observation
-    return observation.likelihood.noise_variance(**observation.free).detach().double().numpy()
+    variance = observation.likelihood.noise_variance(**observation.state.tensors())
+    return variance.detach().double().numpy()
 
 
 # The linear autoencoder is PCA (Baldi and Hornik 1989).
@@ -218,7 +219,7 @@ def test_score_is_the_likelihood_where_the_posterior_is_exact(n_importance_sampl
         encoder.bias.copy_(torch.tensor([0.0, 0.5 * np.log(s2)]))
         decoder.weight.copy_(w[:, None])
         decoder.bias.zero_()
-        vae.module_.observation.free["log_variance"].fill_(np.log(v - 1e-6))
+        vae.module_.observation.state.trained["log_variance"].fill_(np.log(v - 1e-6))
     covariance = np.outer(w, w) + v * np.eye(3)
     away = np.linalg.solve(covariance, X.T).T * X
     log_p = -0.5 * (np.linalg.slogdet(2 * np.pi * covariance)[1] + away.sum(axis=1))

@@ -35,15 +35,29 @@ def csr_loss(x: Csr, inputs: LastLayerInputs, options: LossOptions) -> Tensor:
     """Return minus the weighted sum of the log-likelihoods of rows, a scalar, in nats."""
     hidden, layer, likelihood, free, _ = inputs
     if not torch.is_grad_enabled():  # the gradients are most of the work
-        return -(csr_log_likelihood(x, inputs) @ options.row_weight)
+        return -(_log_likelihood(x, inputs) @ options.row_weight)
     if likelihood.structure == "squared_error":
         return gaussian_loss(x, inputs, options)
     return _Loss.apply(hidden, layer.weight, layer.bias, x, inputs, options, *free.values())
 
 
+def csr_log_likelihood(
+    x: Csr, inputs: LastLayerInputs, options: LossOptions | None = None
+) -> Tensor:
+    """Return the exact log-likelihood of each row, of shape (n_rows,), in nats.
+
+    It has a gradient where ``options`` say of which kind, whose ``row_weight`` is not looked at.
+    That costs a pass over the columns more than `csr_loss`: until all values are known nobody can
+    say how much each row counts.
+    """
+    if options is None or not torch.is_grad_enabled():
+        return _log_likelihood(x, inputs)
+    hidden, layer, _, free, _ = inputs
+    return _Rows.apply(hidden, layer.weight, layer.bias, x, inputs, options, *free.values())
+
+
 @torch.no_grad()
-def csr_log_likelihood(x: Csr, inputs: LastLayerInputs) -> Tensor:
-    """Return the exact log-likelihood of each row, of shape (n_rows,), in nats."""
+def _log_likelihood(x: Csr, inputs: LastLayerInputs) -> Tensor:
     layer = LastLayer(x, inputs)
     entries = layer.entry_log_prob(layer.entry_raw(), **layer.free_at(x.indices))
     result = x.row_sums(entries)
@@ -80,3 +94,30 @@ class _Loss(torch.autograd.Function):
             (gradient._values() if gradient.is_sparse else gradient).mul_(-upstream)
         hidden, weight, bias, *free = gradients
         return hidden, weight, bias, None, None, None, *free
+
+
+class _Rows(torch.autograd.Function):
+    """The log-likelihood of each row; its gradient is that of the sum with the weights upstream."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, x, inputs, options, *free):
+        ctx.x, ctx.inputs, ctx.options = x, inputs, options
+        return _log_likelihood(x, inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream):
+        inputs = ctx.inputs
+        with torch.enable_grad():
+            hidden = inputs.hidden.detach().requires_grad_()
+            free = {name: value.detach().requires_grad_() for name, value in inputs.free.items()}
+            again = inputs._replace(hidden=hidden, free=free)
+            loss = hidden.new_zeros(())
+            for sign in (1.0, -1.0):  # a loss is for weights that are not negative
+                weight = (-sign * upstream).clamp_min(0.0)
+                if weight.any():
+                    options = ctx.options._replace(row_weight=weight)
+                    loss = loss + sign * csr_loss(ctx.x, again, options)
+        given = [hidden, inputs.layer.weight, inputs.layer.bias, *free.values()]
+        found = torch.autograd.grad(loss, given, allow_unused=True)
+        return *found[:3], None, None, None, *found[3:]

@@ -34,6 +34,9 @@ class Batch(NamedTuple):
     x: Tensor | Csr  # (n_rows, n_features), in the units of the network
     weight: Tensor | None = None  # (n_rows,), mean one over the training rows; None: all one
     columns: Columns | None = None  # those that stand for all in the loss; None: all
+    # What was drawn for the step: the rows as the encoder sees them, and the noise of their codes.
+    seen: Tensor | Csr | None = None
+    noise: Tensor | None = None
 
 
 def to_tensor(

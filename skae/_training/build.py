@@ -15,8 +15,7 @@ from skae._training.auto import choose_device, default_scaling
 from skae._training.batches import to_csr, to_tensor
 from skae._training.fitted import FittedModel, totals_of
 from skae._training.module import AutoencoderModule
-from skae._training.net import AutoencoderNet
-from skae._training.objective import Objective
+from skae._training.net import AutoencoderNet, WeightedSum
 from skae._training.optimizers import takes_row_gradients
 from skae._training.plan import choose_plan
 from skae._training.specification import ModelSpec, TrainingSpec
@@ -115,7 +114,7 @@ def _make_net(module: Any, training: TrainingSpec, device: str) -> AutoencoderNe
     _check_callbacks(training.callbacks)
     net = AutoencoderNet(
         module,
-        Objective,
+        WeightedSum,
         optimizer=training.optimizer,
         lr=training.learning_rate_init,
         weight_decay=training.alpha * (1.0 - training.l1_ratio),

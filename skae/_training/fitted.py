@@ -136,7 +136,9 @@ class FittedModel:
     def _diagnostics(self, X) -> dict[str, np.ndarray]:
         """Return the mean over rows of what the bottleneck has to tell, by name."""
         module = self.net.module_
-        names = module.bottleneck.diagnostics(torch.zeros(1, module.bottleneck.n_inputs))
+        names = module.bottleneck.diagnostics(
+            torch.zeros(1, module.bottleneck.n_inputs, device=next(module.parameters()).device)
+        )
         return {
             name: self._map(lambda x, of=name: module.diagnostics(x)[of], X, self.scaling).mean(0)
             for name in names
@@ -189,9 +191,8 @@ class FittedModel:
     def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
         """Return new codes: from a density on the training codes, or the prior."""
         if self.spec.sampler is None:
-            prior, like = self.net.module_.bottleneck.prior, torch.empty(0)
-            shape = (n_samples, self.spec.n_components)
-            return prior.sample(shape, like, torch_generator(seed, _CODES)).numpy()
+            generator = torch_generator(seed, _CODES)
+            return self.net.module_.bottleneck.sample(n_samples, generator).numpy()
         if self.sampler is None:
             sampler = clone(self.spec.sampler)
             sampler.fit(self.training_codes, np.random.RandomState(self.net.seed))

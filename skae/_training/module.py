@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from skae._kernels.rows import ColumnSquares
 from skae._modules import last_linear
 from skae._random import derive_seed
 from skae._scaling import ColumnSummary, Scaling
+from skae._state import State
 from skae._training.batches import Batch
-from skae._training.bottlenecks import BottleneckSpec, Terms
+from skae._training.bottlenecks import BottleneckSpec, Step, Terms
 from skae._training.encoder_input import EncoderInput
 from skae._training.plan import DENSE, Plan, possible
 from skae.likelihoods import Likelihood
@@ -27,21 +28,13 @@ from skae.networks import Layout, Network
 from skae.noise import Noise
 
 
-class Output(NamedTuple):
-    """What a training step needs of a forward pass."""
-
-    reconstruction: Tensor  # scalar, nats: minus the mean log-likelihood of the clean rows
-    terms: Terms
-
-
 class Observation(nn.Module):
-    """A likelihood with its free parameters: raw decoder output to distribution of rows."""
+    """A likelihood with its state: raw decoder output to distribution of rows."""
 
     def __init__(self, likelihood: Likelihood, mean: np.ndarray, variance: np.ndarray):
         super().__init__()
         self.likelihood = likelihood
-        start = likelihood.free_parameters(_tensor(mean), _tensor(variance))
-        self.free = nn.ParameterDict({name: nn.Parameter(v) for name, v in start.items()})
+        self.state = State(likelihood, mean=_tensor(mean), variance=_tensor(variance))
 
     def log_likelihood(self, x: Tensor, raw: Tensor, variance_weighted: bool = False) -> Tensor:
         """Return log p(x | raw) of each row.
@@ -49,16 +42,18 @@ class Observation(nn.Module):
         With ``variance_weighted`` the value is the same, but the gradient that goes back into
         ``raw`` is multiplied by `Likelihood.variance_weight`.
         """
-        scale = self.likelihood.variance_weight(**self.free) if variance_weighted else None
-        if scale is not None and raw.requires_grad:
-            raw.register_hook(lambda gradient: gradient * scale)
+        weighted = variance_weighted and torch.is_grad_enabled()
+        scale = self.likelihood.variance_weight(**self.state.tensors()) if weighted else None
+        if scale is not None:
+            # Between raw and itself: the value is raw, and its gradient is multiplied by the scale.
+            raw = torch.lerp(raw.detach(), raw, scale)
         total = x.sum(dim=1, keepdim=True) if self.likelihood.conditional_on_total else None
         return self.likelihood.log_prob(x, raw, **self.parameters_for(total)).sum(dim=1)
 
     def last_layer_inputs(self, x: Csr, hidden: Tensor, layer: nn.Linear) -> LastLayerInputs:
         """Return what the likelihood of CSR rows depends on beside them."""
         total = x.totals() if self.likelihood.conditional_on_total else None
-        return LastLayerInputs(hidden, layer, self.likelihood, dict(self.free), total)
+        return LastLayerInputs(hidden, layer, self.likelihood, self.state.tensors(), total)
 
     def mean(self, raw: Tensor, total: Tensor | None = None) -> Tensor:
         """Return the mean of x for each row of raw output (and its total, where that is given)."""
@@ -72,8 +67,10 @@ class Observation(nn.Module):
 
     def parameters_for(self, total: Tensor | None) -> dict[str, Tensor]:
         """Return the keyword arguments of the likelihood for rows of these totals."""
-        given = {"total": total} if self.likelihood.conditional_on_total else {}
-        return {**self.free, **given}
+        state = self.state.tensors()
+        if total is None or not self.likelihood.conditional_on_total:
+            return state
+        return {**state, "total": total}
 
 
 class AutoencoderModule(nn.Module):
@@ -131,6 +128,8 @@ class AutoencoderModule(nn.Module):
     ):
         super().__init__()
         self.network, self.noise, self.noise_level = network, noise, noise_level
+        moments = {"mean": _tensor(columns.mean), "variance": _tensor(columns.variance)}
+        self.noise_state = None if noise is None else State(noise, **moments)
         self.bottleneck = bottleneck.build(layout, derive_seed(seed, 1))
         self.observation = Observation(likelihood, columns.mean, columns.variance)
         self.encoder, self.decoder, self.cost = network.make(
@@ -174,18 +173,37 @@ class AutoencoderModule(nn.Module):
             return f"noise {kind} does not take them: it has no method corrupt_entries"
         return None
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> Output:
-        """Return the reconstruction term and the terms of the bottleneck."""
-        x, row_weight, columns = batch
-        h = self._encode(self._corrupted(x, generator))
-        code, terms = self.bottleneck(h, row_weight, partial(self._gains, columns, h), generator)
-        row_weight = self._share_of_rows(x, row_weight)
-        variance_weighted = self.bottleneck.variance_weighted
+    def draw_for(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch with all that is random in a step on it: noise on rows, and on codes."""
+        seen = self._corrupted(batch.x, generator)
+        return batch._replace(seen=seen, noise=self.bottleneck.draw(len(batch.x), generator))
+
+    def forward(self, batch: Batch) -> Terms:
+        """Return the terms of the objective, unweighted; what is random was drawn before."""
+        x = batch.x
+        h = self._encode(x if batch.seen is None else batch.seen)
+        share = self._share_of_rows(x, batch.weight)
+        step = Step(
+            reconstruction=partial(self._reconstruction, batch, share),
+            log_likelihood=partial(self._log_likelihood, x, columns=batch.columns),
+            share=share,
+            gains=partial(self._gains, batch.columns, h),
+            row_weight=batch.weight,
+            noise=batch.noise,
+        )
+        return self.bottleneck(h, step)
+
+    def _reconstruction(self, batch: Batch, share: Tensor, code: Tensor) -> Tensor:
+        """Return minus the mean log-likelihood of the clean rows given their codes, in nats."""
+        x = batch.x
         if isinstance(x, Csr):
-            options = LossOptions(row_weight, columns, variance_weighted, self.row_gradients)
-            return Output(csr_loss(x, self._last_layer_inputs(x, code), options), terms)
-        log_likelihood = self.observation.log_likelihood(x, self.decoder(code), variance_weighted)
-        return Output(-(log_likelihood @ row_weight), terms)
+            options = self._loss_options(share, batch.columns)
+            return csr_loss(x, self._last_layer_inputs(x, code), options)
+        return -(self._log_likelihood(x, code) @ share)
+
+    def _loss_options(self, share: Tensor, columns: Columns | None) -> LossOptions:
+        weighted = self.bottleneck.variance_weighted
+        return LossOptions(share, columns, weighted, self.row_gradients)
 
     def _share_of_rows(self, x: Tensor | Csr, row_weight: Tensor | None) -> Tensor:
         """Return how much each row counts in the mean over a batch."""
@@ -224,20 +242,26 @@ class AutoencoderModule(nn.Module):
         """Return what the bottleneck has to tell of each row, by name."""
         return self.bottleneck.diagnostics(self._encode(x))
 
-    def _log_likelihood(self, x: Tensor | Csr, code: Tensor) -> Tensor:
-        if isinstance(x, Csr):
-            return csr_log_likelihood(x, self._last_layer_inputs(x, code))
-        return self.observation.log_likelihood(x, self.decoder(code))
+    def _log_likelihood(
+        self, x: Tensor | Csr, code: Tensor, columns: Columns | None = None
+    ) -> Tensor:
+        """Return log p(x | code) of each row; its gradient is estimated from ``columns``."""
+        if not isinstance(x, Csr):
+            weighted = self.bottleneck.variance_weighted
+            return self.observation.log_likelihood(x, self.decoder(code), weighted)
+        options = self._loss_options(code.new_ones(len(x)), columns)
+        return csr_log_likelihood(x, self._last_layer_inputs(x, code), options)
 
     def _last_layer_inputs(self, x: Csr, code: Tensor) -> LastLayerInputs:
         return self.observation.last_layer_inputs(x, self.decoder[:-1](code), self.decoder[-1])
 
     def _corrupted(self, x: Tensor | Csr, generator: torch.Generator) -> Tensor | Csr:
-        if not self.training or self.noise is None:
+        if not self.training or self.noise is None or self.noise_state is None:
             return x
+        state = self.noise_state.tensors()
         if not isinstance(x, Csr):
-            return self.noise.corrupt(x, self.noise_level, generator)
-        return self.noise.corrupt_entries(x, self.noise_level, generator)
+            return self.noise.corrupt(x, self.noise_level, generator, **state)
+        return self.noise.corrupt_entries(x, self.noise_level, generator, **state)
 
     def _gains(self, columns: Columns | None, h: Tensor) -> Tensor:
         squares = None

@@ -11,12 +11,13 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PrintLog
 from skorch.exceptions import DeviceWarning
+from torch import nn
 
 from skae._random import torch_generator
-from skae._training.batches import BatchIterator, Rows
+from skae._training.batches import Batch, BatchIterator, Rows
+from skae._training.bottlenecks import Terms
 from skae._training.callbacks import EndOfTraining
 from skae._training.moments import Moment
-from skae._training.objective import Loss
 from skae._training.optimizers import make_optimizer
 from skae._training.surroundings import usual_torch
 
@@ -121,15 +122,15 @@ class AutoencoderNet(NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         """Compute the loss of a batch and its gradients."""
-        loss = self._loss(batch, self._train_generator)
-        loss.total.backward()
-        return {"loss": loss.total.detach(), "y_pred": None, "parts": loss}
+        loss, terms = self._loss(batch, self._train_generator)
+        loss.backward()
+        return {"loss": loss.detach(), "y_pred": None, "terms": terms}
 
     def validation_step(self, batch, **fit_params):
         """Compute the loss of a batch of held-out rows."""
         with torch.no_grad():
-            loss = self._loss(batch, self._valid_generator)
-        return {"loss": loss.total, "y_pred": None, "parts": loss}
+            loss, terms = self._loss(batch, self._valid_generator)
+        return {"loss": loss, "y_pred": None, "terms": terms}
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run all batches, then record the mean of each named term."""
@@ -140,7 +141,7 @@ class AutoencoderNet(NeuralNet):
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
-            record.add(step["parts"], len(batch.x))
+            record.add(step["loss"], step["terms"], len(batch.x))
             self.notify("on_batch_end", batch=batch, training=training, **step)
         for name, value in record.means().items():
             self.history.record(f"{prefix}_{name}", value)
@@ -153,8 +154,10 @@ class AutoencoderNet(NeuralNet):
         self.history.record(f"{name}_best", loss < best)
         self.lowest_losses[name] = min(loss, best)
 
-    def _loss(self, batch, generator) -> Loss:
-        return self.criterion_(self.module_(batch, generator), batch)
+    def _loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, Terms]:
+        """Return the loss of a batch, and the terms that it is the weighted sum of."""
+        terms = self.module_(self.module_.draw_for(batch, generator))
+        return self.criterion_(terms), terms
 
     def __getstate__(self):
         state = super().__getstate__()
@@ -202,6 +205,14 @@ def _is_from_a_raise_statement(interrupt: KeyboardInterrupt) -> bool:
     return statement and not again and handler not in codes
 
 
+class WeightedSum(nn.Module):
+    """The criterion: a sum over named terms, each times its weight, in nats a row."""
+
+    def forward(self, terms: Terms) -> torch.Tensor:
+        """Return the loss of a step."""
+        return sum(term.weight * term.value for term in terms.values())  # type: ignore[return-value]
+
+
 class _EpochRecord:
     """The losses of an epoch, which stay on the device until the epoch is over."""
 
@@ -211,11 +222,11 @@ class _EpochRecord:
         self.sizes: list[int] = []
         self.final_weights: dict[str, float] = {}
 
-    def add(self, loss: Loss, n_rows: int) -> None:
-        self.totals.append(loss.total.detach())
-        self.terms.extend(value.detach() for value in loss.terms.values())
+    def add(self, loss: torch.Tensor, terms: Terms, n_rows: int) -> None:
+        self.totals.append(loss.detach())
+        self.terms.extend(term.value.detach() for term in terms.values())
         self.sizes.append(n_rows)
-        self.final_weights = loss.final_weights
+        self.final_weights = {name: term.final_weight for name, term in terms.items()}
 
     def means(self) -> dict[str, float]:
         """Return loss, objective and each term, averaged over the rows of the epoch."""

@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from skae._kernels.optimizer import SGD, AdamW, RowAdamW
+from skae._state import ROLES, State
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": AdamW,
     "sgd": SGD,
 }
 
-# The free parameters of a likelihood are logarithms; they have further to go than weights.
-_FREE_PARAMETER_RATE = 10.0
+# Logarithms have further to go than weights.
+_RATES = {"logarithm": 10.0}
 
 
 def takes_row_gradients(optimizer: str | Callable) -> bool:
@@ -27,26 +28,29 @@ def takes_row_gradients(optimizer: str | Callable) -> bool:
 def make_optimizer(
     optimizer: str | Callable, module: Any, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Return a (fused, if named) optimiser whose decay touches the network's weights alone.
+    """Return a (fused, if named) optimiser with a group of parameters for each role.
 
-    Which these are, ``module.weights_to_decay()`` says; biases and norms are none of them.
-    Every group keeps its starting rate as ``initial_lr``, the base that schedules multiply.
+    Decay is for the role "weight" alone: what ``module.weights_to_decay()`` says of the network,
+    and what a component declares to be such. Every group keeps its starting rate as ``initial_lr``,
+    the base that schedules multiply.
     """
-    decaying = {id(weight) for weight in module.weights_to_decay()}
-    weights: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        if name.startswith("observation."):
-            free.append(parameter)
-        else:
-            (weights if id(parameter) in decaying else others).append(parameter)
+    roles = dict.fromkeys(module.weights_to_decay(), "weight")
+    for part in module.modules():
+        if isinstance(part, State):
+            roles.update(part.parameters_by_role())
+    by_role: dict[str, list[nn.Parameter]] = {role: [] for role in ROLES}
+    for parameter in module.parameters():
+        by_role[roles.get(parameter, "other")].append(parameter)
     groups = [
-        {"params": weights, "lr": learning_rate, "weight_decay": weight_decay},
-        {"params": others, "lr": learning_rate, "weight_decay": 0.0},
-        {"params": free, "lr": learning_rate * _FREE_PARAMETER_RATE, "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "lr": learning_rate * _RATES.get(role, 1.0),
+            "weight_decay": weight_decay if role == "weight" else 0.0,
+        }
+        for role, parameters in by_role.items()
+        if parameters
     ]
-    groups = [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
+    groups = [{**group, "initial_lr": group["lr"]} for group in groups]
     if isinstance(optimizer, str):
         extra = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
         rows = takes_row_gradients(optimizer) and getattr(module, "takes_csr", False)

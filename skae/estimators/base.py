@@ -7,6 +7,7 @@ parameters and says what is its own: the bottleneck, and what it records of a fi
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from numbers import Integral
 
 import numpy as np
@@ -32,7 +33,9 @@ from skae.exceptions import NonFiniteLossError
 from skae.likelihoods.choice import brought_inside
 
 
-class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HintsMixin, BaseEstimator):
+class BaseAutoencoder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, HintsMixin, BaseEstimator, ABC
+):
     """Base of the four transformers."""
 
     #: What ``sampler="auto"`` stands for; None where the estimator has a prior to draw from.
@@ -40,9 +43,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, HintsMi
 
     # What a final class says of its own.
 
+    @abstractmethod
     def _bottleneck(self) -> BottleneckSpec:
         """Return what lies between encoder and decoder."""
-        raise NotImplementedError
 
     def _record_own(self) -> None:
         """Set the fitted attributes that this class has beside the shared ones."""

@@ -6,6 +6,8 @@ import warnings
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from skae._training.bottlenecks import GaussianCode
 from skae._validation import resolve
 from skae.constraints import Interval
@@ -30,9 +32,10 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
 
     Attributes
     ----------
-    kl_ : ndarray of shape (`n_components_`,)
+    kl_ : ndarray of shape (`n_components_`,) or (1,)
         Mean KL of each latent from the prior, in nats, on (at most 10,000) training rows. Near
-        zero for a latent that the model does not use.
+        zero for a latent that the model does not use. One entry, the KL of the whole code, where
+        the prior has none for single latents (``prior.factorises`` is False).
 
     Warns
     -----
@@ -106,7 +109,8 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         0.0,
         [Interval(Real, 0, None, closed="left")],
         "float",
-        "Nats of KL that each latent, averaged over a batch, may use without cost; at least 0.",
+        """Nats of KL that each latent, averaged over a batch, may use without cost; at least 0.
+        More than 0 is an error with a prior that has no KL for single latents.""",
     )
     prior: Any = choices(
         "standard_normal", PRIORS, "Distribution of the codes before a row is seen.", Prior
@@ -132,14 +136,21 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         )
 
     def _record_own(self):
-        self.kl_ = self._model.diagnostics["kl"]
-        if self.beta > 0 and (self.kl_ < _COLLAPSED).all():
+        found = self._model.diagnostics
+        self.kl_ = told = found["kl"]
+        tells, remedy = "has a KL below", "give each latent free_bits=0.1"
+        if "variance" in found:
+            # The prior has no KL for single latents, and that of the code need not be zero where
+            # all rows have one posterior. What a latent tells is how far its means are spread.
+            spread = self._model.training_codes.var(axis=0)
+            told = 0.5 * np.log1p(spread / found["variance"])
+            tells, remedy = "tells less than", "choose another prior"
+        if self.beta > 0 and (told < _COLLAPSED).all():
             warnings.warn(
-                f"The posterior collapsed: every latent has a KL below {_COLLAPSED} nats (the "
-                f"largest is {self.kl_.max():.2g}), so that the codes say nothing about the rows. "
+                f"The posterior collapsed: every latent {tells} {_COLLAPSED} nats (the "
+                f"largest is {told.max():.2g}), so that the codes say nothing about the rows. "
                 f"Lower beta (it is {self.beta!r}), lengthen kl_warmup (it is {self.kl_warmup!r}), "
-                "give each latent free_bits=0.1, or train longer. If X is pure noise, this is "
-                "the right answer.",
+                f"{remedy}, or train longer. If X is pure noise, this is the right answer.",
                 PosteriorCollapseWarning,
                 stacklevel=5,
             )

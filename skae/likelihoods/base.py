@@ -52,7 +52,14 @@ class Support(ABC):  # noqa: B024 - `nearest` or `inside`, either is enough
 
 
 class Likelihood(Support, Component):
-    """Base of all likelihoods: what a subclass declares, and what it must give."""
+    """Base of all likelihoods: what a subclass declares, and what it must give.
+
+    What `parameters_at_start` and `buffers_at_start` return comes back as keyword arguments of all
+    methods that take ``**parameters``.
+    """
+
+    declares = ("parameters_at_start", "buffers_at_start")
+    instead = "Keep what its formulas need as arguments of its constructor, or as buffers."
 
     #: Raw decoder outputs that one feature takes.
     n_outputs: int = 1
@@ -105,13 +112,21 @@ class Likelihood(Support, Component):
         """
         return self.raw_from_mean(mean)
 
-    def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
-        """Return starting values of the free parameters.
+    def parameters_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+        """Return starting values of the free parameters, each of shape (n_features,) or (1,).
 
         ``mean`` and ``variance`` of shape (n_features,) are those of the training columns, in the
         units that the network sees.
         """
         return {}
+
+    def buffers_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+        """Return what is kept beside them and stays as it is, of the same shapes."""
+        return {}
+
+    def role(self, name: str) -> str:
+        """Return "logarithm": the free parameters of a likelihood are."""
+        return "logarithm"
 
     @abstractmethod
     def log_prob(self, x: Tensor, raw: Tensor, **parameters: Tensor) -> Tensor:

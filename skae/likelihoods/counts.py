@@ -211,7 +211,7 @@ class NegativeBinomial(_Counts):
     0.5
     """
 
-    def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+    def parameters_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
         r"""Start the dispersion by the method of moments, :math:`\theta = m^2 / (v - m)`.
 
         It is brought into [0.01, 1000]. The variance of a column holds that of the totals and what
@@ -279,7 +279,7 @@ class ZeroInflatedNegativeBinomial(_Counts):
         gate = torch.full_like(mean, self._START_GATE)
         return torch.cat([_log_share(mean) - torch.log1p(-gate), torch.logit(gate)])
 
-    def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+    def parameters_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
         """Start the dispersion by the method of moments, for the counts behind the gate."""
         passing = 1.0 - self._START_GATE
         behind = mean / passing

@@ -65,7 +65,7 @@ class Gaussian(Likelihood):
         """Return the mean itself."""
         return mean
 
-    def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+    def parameters_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
         """Start the noise at the variance of each column, as if nothing were explained."""
         if self.variance == "shared":
             variance = variance.mean(dim=0, keepdim=True)
@@ -172,7 +172,7 @@ class ZeroInflatedLogNormal(Likelihood):
         share = used.clamp(*self._SHARES)
         return torch.cat([(mean.clamp_min(self._EDGE) / share).log(), torch.logit(share)])
 
-    def free_parameters(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+    def parameters_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
         r"""Start the variance of log x by the method of moments, with one value in ten above zero.
 
         As :math:`E[x^2] = E[x]^2 e^v / p`, it is :math:`v = \log(p E[x^2] / E[x]^2)`, brought into

@@ -1,0 +1,110 @@
+"""What a bottleneck gives, and what its training step may ask for.
+
+Shapes: ``h``, the encoder's output, is (n_rows, n_inputs); codes are (n_rows, n_components); scores
+are (n_rows,).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from skae.networks import Layout
+
+Gains = Callable[[], Tensor | float]  # how strongly the decoder answers to each unit
+LogLikelihood = Callable[[Tensor], Tensor]  # codes (n_rows, k) -> log p(x | code), (n_rows,)
+
+
+class Term(NamedTuple):
+    """One named part of an objective."""
+
+    value: Tensor  # scalar, before its weight
+    weight: float | Tensor = 1.0  # weight in the loss of this step
+    final_weight: float = 1.0  # weight in the objective that says whether the fit still improves
+
+
+Terms = dict[str, Term]
+
+
+class Step(NamedTuple):
+    """What a training step may ask for, beside the encoder's output.
+
+    ``reconstruction`` is ``-(share @ log_likelihood(code))``. It is there because a loss of sparse
+    rows and its gradient come in one pass where the share of each row is known beforehand, and in
+    two where it is not, as where it depends on the log-likelihoods of several codes of a row.
+    """
+
+    reconstruction: Callable[[Tensor], Tensor]  # codes -> scalar
+    log_likelihood: LogLikelihood  # with a gradient; the one that `Bottleneck.score` gets
+    share: Tensor  # (n_rows,), how much each row counts in the reconstruction
+    gains: Gains
+    row_weight: Tensor | None = None  # (n_rows,), with mean one over the training rows
+    noise: Tensor | None = None  # what `Bottleneck.draw` gave
+
+
+class Bottleneck(nn.Module, ABC):
+    """From the encoder's output to the code.
+
+    ``forward`` is the training step: it returns the terms of the objective, and draws nothing.
+    ``code`` is what ``transform`` returns, and ``score`` the log-likelihood of rows.
+    """
+
+    #: Whether the gradient of the network is weighted by the variance of each column (beta-NLL with
+    #: beta = 1; Seitzer et al. 2022), so that errors count alike in every scaled column. Where each
+    #: row has a code of its own, nothing checks the gain in likelihood from columns that are known
+    #: almost exactly, and those of little variance would take all of the code. A bound of log p(x)
+    #: has that check, and must be trained as it is.
+    variance_weighted: bool = True
+
+    def __init__(self, n_components: int):
+        super().__init__()
+        self.n_components = n_components
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of outputs that the encoder must have."""
+        return self.n_components
+
+    def init_encoder(self, encoder: nn.Module) -> None:
+        """Set the first weights of the encoder's last layer, where they must not be random."""
+
+    def on_train_begin(self, n_steps: int) -> None:
+        """Learn how many steps the training that begins now will take at most."""
+
+    def on_epoch_begin(self, progress: float) -> None:
+        """Learn that a share ``progress`` of the training is done; called before each epoch."""
+
+    def draw(self, n_rows: int, generator: torch.Generator) -> Tensor | None:
+        """Return all that is random in a step on so many rows, or None."""
+        return None
+
+    @abstractmethod
+    def forward(self, h: Tensor, step: Step) -> Terms:
+        """Return the terms of the objective, unweighted."""
+
+    @abstractmethod
+    def code(self, h: Tensor) -> Tensor:
+        """Return the code that ``transform`` returns."""
+
+    def diagnostics(self, h: Tensor) -> dict[str, Tensor]:
+        """Return what there is to tell of each row, by name, each of shape (n_rows, ...)."""
+        return {}
+
+    def score(self, h: Tensor, log_likelihood: LogLikelihood) -> Tensor:
+        """Return log p(x | code of x)."""
+        return log_likelihood(self.code(h))
+
+
+class BottleneckSpec(Protocol):
+    """Which bottleneck a model has: plain data, so that a specification can be written out."""
+
+    @property
+    def settles_at(self) -> float:
+        """Share of a training before which its objective says nothing of convergence."""
+
+    def build(self, layout: Layout, seed: int) -> Bottleneck:
+        """Return the bottleneck."""

@@ -1,0 +1,144 @@
+"""Sparse codes, and how their number of active units is steered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skae._random import torch_generator
+from skae._state import State
+from skae._training.bottlenecks.base import Bottleneck, Term
+from skae.networks import Layout
+from skae.sparsity import Sparsity
+
+
+class SparseBottleneck(Bottleneck):
+    """Non-negative codes with exact zeros, steered to a mean number of active units.
+
+    Parameters
+    ----------
+    n_components : int
+    sparsity : Sparsity
+    n_active : float
+        Target for the mean number of active units a row.
+    weight : float or None
+        Weight of the penalty; None steers it until the target is met, where that can be done, and
+        else is one.
+    seed : int
+        Of what the sparsity starts at random.
+    """
+
+    weight: Tensor
+    recent_rate: Tensor
+    uses: Tensor
+    dead: Tensor
+
+    #: Weight of the term that revives dead units. They get no other gradient, and the steps of Adam
+    #: do not depend on its size; it is small so as not to disturb the layers that others share.
+    REVIVAL_WEIGHT = 1e-2
+    #: The steered weight starts here, and can grow by this many powers of e in one training.
+    INITIAL_WEIGHT, MAX_LOG_GROWTH = 1e-2, 30.0
+    #: Weight of the newest batch in the exponential moving average of the rates of activity.
+    EMA_RATE = 0.05
+
+    def __init__(
+        self,
+        n_components: int,
+        sparsity: Sparsity,
+        n_active: float,
+        weight: float | None,
+        seed: int = 0,
+    ):
+        super().__init__(n_components)
+        self.sparsity, self.n_active = sparsity, n_active
+        self.state = State(
+            sparsity, n_components=n_components, n_active=n_active, generator=torch_generator(seed)
+        )
+        self.steered = is_steered(sparsity, weight)
+        # A weight that is steered changes all the time, and the objective with it; how well the
+        # fit does is then the reconstruction alone.
+        fixed = float(sparsity.penalised) if weight is None else float(weight)
+        self.final_weight = 0.0 if self.steered else fixed
+        initial = self.INITIAL_WEIGHT if self.steered else self.final_weight
+        self.register_buffer("weight", torch.tensor(initial, dtype=torch.float32))
+        one = torch.ones(n_components, dtype=torch.float32)
+        self.register_buffer("recent_rate", one * (n_active / n_components))  # of activity
+        self.register_buffer("uses", one.clone())  # active rows in this epoch
+        self.register_buffer("dead", 0 * one)  # 1 where no row was, in the last
+        # For single epochs, of which nobody knows how many will come: slow enough for the network
+        # to follow. A weight that runs ahead switches the whole code off.
+        self.gain = 0.01
+
+    def on_train_begin(self, n_steps):
+        """Choose how fast the weight is steered."""
+        self.gain = min(0.1, max(0.003, self.MAX_LOG_GROWTH / max(1, n_steps)))
+
+    def on_epoch_begin(self, progress):
+        """Count the units that no row of the last epoch switched on, and start counting again."""
+        if self.training:
+            self.dead.copy_(self.uses == 0)
+            self.uses.zero_()
+
+    def forward(self, h, step):
+        """Return the reconstruction, the penalty, and the term that revives dead units."""
+        state, row_weight = self.state.tensors(), step.row_weight
+        rule = self.sparsity.activate_in_training if self.training else self.sparsity.activate
+        code = rule(h, self.n_active, **state)
+        terms = {"reconstruction": Term(step.reconstruction(code))}
+        if self.training:
+            self._count(code.detach(), row_weight)
+            shortfall = (self.sparsity.threshold(h, self.n_active, **state) - h).relu() @ self.dead
+            if row_weight is not None:
+                shortfall = shortfall * row_weight
+            terms["revival"] = Term(shortfall.mean(), self.REVIVAL_WEIGHT, 0.0)
+        if self.sparsity.penalised:
+            penalty = self.sparsity.penalty(
+                h, code, step.gains(), self.recent_rate.clone(), row_weight, self.n_active, **state
+            )
+            weight = self.weight if self.steered else self.final_weight
+            terms["sparsity"] = Term(penalty, weight, self.final_weight)
+        if self.training:
+            self.state.update(pre=h, code=code, row_weight=row_weight, n_active=self.n_active)
+        return terms
+
+    def _count(self, code: Tensor, row_weight: Tensor | None) -> None:
+        """Note which units were active, and steer the weight towards the target."""
+        active = (code > 0).to(code.dtype)
+        self.uses += active.sum(dim=0)
+        weight = torch.ones_like(active[:, 0]) if row_weight is None else row_weight
+        rate = weight @ active / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+        self.recent_rate.lerp_(rate, self.EMA_RATE)
+        if self.steered:
+            excess = rate.sum() / self.n_active - 1
+            self.weight *= (self.gain * (5 * excess).clamp(-1, 1)).exp()
+
+    def code(self, h):
+        """Return the code with its zeros."""
+        return self.sparsity.activate(h, self.n_active, **self.state.tensors())
+
+
+def is_steered(sparsity: Sparsity, weight: float | None) -> bool:
+    """Return whether the weight of the penalty changes until the number of active units is met."""
+    return weight is None and sparsity.penalised and sparsity.steerable
+
+
+@dataclass(frozen=True)
+class SparseCode:
+    """Makes a `SparseBottleneck`, of whose arguments it has the names."""
+
+    sparsity: Sparsity
+    n_active: float
+    weight: float | None
+
+    @property
+    def settles_at(self) -> float:
+        """While the weight of the penalty is being found, the reconstruction gets worse."""
+        return 0.5 if is_steered(self.sparsity, self.weight) else 0.0
+
+    def build(self, layout: Layout, seed: int) -> Bottleneck:
+        """Return the bottleneck."""
+        return SparseBottleneck(
+            layout.n_components, self.sparsity, self.n_active, self.weight, seed
+        )

@@ -1,0 +1,227 @@
+"""A Gaussian posterior over the code, and the bound of log p(x) that comes with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skae._random import torch_generator
+from skae._state import State
+from skae._training.bottlenecks.base import Bottleneck, Term
+from skae._training.bottlenecks.points import choose_n_points, cubature_points, normal_points
+from skae.networks import Layout, linear_layers
+from skae.priors import Prior
+from skae.schedules import Schedule
+
+# Purpose of a random stream of a bottleneck.
+_PRIOR = 1
+
+
+class VariationalBottleneck(Bottleneck):
+    r"""A Gaussian posterior over the code, drawn by :math:`z = \mu + \sigma \epsilon`.
+
+    Parameters
+    ----------
+    n_components : int
+    prior : Prior
+    beta : float
+        Weight of the KL term.
+    warmup : Schedule
+        Factor of ``beta`` during training.
+    free_bits : float
+        KL of each latent, averaged over the batch, below which it costs no less (nats).
+    n_importance_samples : int
+        1: `score` is the evidence lower bound. More: the importance-weighted bound.
+    seed : int
+        Fixes the points at which `score` looks, and what the prior starts at random.
+    most_points : int
+        Points for the expectation over the posterior in `score`, as near as whole spheres come.
+    """
+
+    variance_weighted = False
+    points: Tensor
+
+    #: Log standard deviations between these are what the encoder says; beyond, they are drawn in
+    #: by at most one. An encoder is a line far from the training rows, and its exponential, without
+    #: a bound, is no number there.
+    LOG_STD = (-9.0, 3.0)
+
+    def __init__(
+        self,
+        n_components: int,
+        prior: Prior,
+        beta: float,
+        warmup: Schedule,
+        free_bits: float,
+        n_importance_samples: int,
+        seed: int,
+        most_points: int = 32,
+    ):
+        super().__init__(n_components)
+        self.state = State(
+            prior, n_components=n_components, generator=torch_generator(seed, _PRIOR)
+        )
+        self.prior, self.beta, self.warmup, self.free_bits = prior, beta, warmup, free_bits
+        self.factor = 1.0
+        self.importance_weighted = n_importance_samples > 1
+        points = (
+            normal_points(n_importance_samples, n_components, seed)
+            if self.importance_weighted
+            else cubature_points(n_components, most_points, seed)
+        )
+        self.register_buffer("points", points)
+
+    @property
+    def n_inputs(self):
+        """Means and log standard deviations."""
+        return 2 * self.n_components
+
+    @torch.no_grad()
+    def init_encoder(self, encoder):
+        """Let every posterior start as wide as the prior.
+
+        A width that starts as a random function of the row is the exponential of a large number for
+        a row far out, which throws the first steps off.
+        """
+        layers = linear_layers(encoder)
+        if layers and layers[-1].out_features == self.n_inputs:
+            layers[-1].weight[self.n_components :] = 0.0
+            if layers[-1].bias is not None:
+                layers[-1].bias[self.n_components :] = 0.0
+
+    def on_epoch_begin(self, progress):
+        """Set the factor of the KL term."""
+        self.factor = self.warmup(progress)
+
+    def draw(self, n_rows, generator):
+        """Return a standard normal number for each latent of each row."""
+        noise = torch.empty(n_rows, self.n_components, dtype=torch.float32, device=generator.device)
+        return noise.normal_(generator=generator)
+
+    def forward(self, h, step):
+        """Return the reconstruction from a draw of the posterior, and the KL term."""
+        mean, log_std = self.posterior(h)
+        code = mean + log_std.exp() * step.noise
+        kl = self._divergence(mean, log_std, code)
+        if self.training:
+            self.state.update(mean=mean, log_std=log_std, code=code, row_weight=step.row_weight)
+        weight = self.beta * (self.factor if self.training else 1.0)
+        return {
+            "reconstruction": Term(step.reconstruction(code)),
+            "kl": Term(self._free(kl, step.row_weight), weight, self.beta),
+        }
+
+    def posterior(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation, the latter bounded, of each latent."""
+        mean, free = h.chunk(2, dim=1)
+        log_std = free.clamp(*self.LOG_STD)
+        # Not a plain clamp: one that went too far must still feel where it is drawn to.
+        return mean, log_std + F.softsign(free - log_std)
+
+    def _divergence(self, mean: Tensor, log_std: Tensor, code: Tensor) -> Tensor:
+        """Return the KL of each row: of each latent, (n_rows, k), or of all together, (n_rows, 1).
+
+        ``code`` is a draw from the posterior.
+        """
+        kl = self.prior.divergence(mean, log_std, code, **self.state.tensors())
+        factorises = self.prior.factorises
+        expected = mean.shape if factorises else mean.shape[:1]
+        if kl.shape != expected:
+            raise ValueError(
+                f"divergence of {type(self.prior).__name__}, whose factorises is {factorises}, "
+                f"must have the shape {tuple(expected)}. Got {tuple(kl.shape)} instead."
+            )
+        return kl if factorises else kl[:, None]
+
+    def _free(self, kl: Tensor, row_weight: Tensor | None) -> Tensor:
+        """Sum over latents; each costs at least the free bits (Kingma et al. 2016, eq. 15)."""
+        a_latent = kl.mean(dim=0) if row_weight is None else row_weight @ kl / len(kl)
+        return (a_latent.clamp_min(self.free_bits) if self.free_bits else a_latent).sum()
+
+    def code(self, h):
+        """Return the posterior mean."""
+        return h[:, : self.n_components]
+
+    def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
+        """Return codes from the prior, on the device of the generator."""
+        state = {name: value.to(generator.device) for name, value in self.state.tensors().items()}
+        with torch.no_grad():
+            return self.prior.sample((n_rows, self.n_components), generator, **state)
+
+    def diagnostics(self, h):
+        """Return "kl", and "variance" where the prior does not factorise.
+
+        The KL from the prior is that of each latent, (n_rows, n_components), or of all together,
+        (n_rows, 1), in nats; the variance is that of the posterior, (n_rows, n_components).
+        """
+        mean, log_std = self.posterior(h)
+        std = log_std.exp()
+        found = {
+            "kl": sum(
+                self._divergence(mean, log_std, mean + std * point) / len(self.points)
+                for point in self.points
+            )
+        }
+        return found if self.prior.factorises else {**found, "variance": std.square()}
+
+    def score(self, h, log_likelihood):
+        """Return the lower bound of log p(x), at points that are the same for every row."""
+        mean, log_std = self.posterior(h)
+        std = log_std.exp()
+        codes = (mean + std * point for point in self.points)
+        if not self.importance_weighted:
+            # Divided one by one: the sum of scores far out may be no number any more.
+            return sum(
+                (log_likelihood(code) - self._divergence(mean, log_std, code).sum(dim=1))
+                / len(self.points)
+                for code in codes
+            )
+        log_posterior = -(0.5 * (self.points**2 + math.log(2 * math.pi))).sum(dim=1)
+        state = self.state.tensors()
+        ratios = [
+            log_likelihood(code) + self.prior.log_prob(code, **state) - (log_q - log_std.sum(dim=1))
+            for code, log_q in zip(codes, log_posterior, strict=True)
+        ]
+        return torch.logsumexp(torch.stack(ratios), dim=0) - math.log(len(ratios))
+
+
+@dataclass(frozen=True)
+class GaussianCode:
+    """Makes a `VariationalBottleneck`, of whose arguments it has the names."""
+
+    prior: Prior
+    beta: float
+    warmup: Schedule
+    free_bits: float
+    n_importance_samples: int
+
+    def __post_init__(self):
+        if self.free_bits and not self.prior.factorises:
+            raise ValueError(
+                "free_bits are the KL that each latent may use without cost, and prior "
+                f"{type(self.prior).__name__} has none for single latents. Got free_bits="
+                f"{self.free_bits!r} instead of 0. Choose a prior that factorises, such as "
+                "'standard_normal', or set free_bits=0 and lengthen kl_warmup."
+            )
+
+    @property
+    def settles_at(self) -> float:
+        """While the KL term comes in, the objective gets worse."""
+        return getattr(self.warmup, "share", 0.0)
+
+    def build(self, layout: Layout, seed: int) -> Bottleneck:
+        """Return the bottleneck."""
+        return VariationalBottleneck(
+            layout.n_components,
+            self.prior,
+            self.beta,
+            self.warmup,
+            self.free_bits,
+            self.n_importance_samples,
+            seed,
+            choose_n_points(layout.n_features),
+        )
