@@ -200,11 +200,11 @@ def test_forward_pass_draws_nothing(bottleneck):
     assert torch.equal(drawn.x, batch.x)
     state = draws.get_state()
     with global_generators_untouched():
-        losses = [float(module(drawn)["reconstruction"].value) for _ in range(2)]
+        losses = [module(drawn)["reconstruction"].value.item() for _ in range(2)]
     assert losses[0] == losses[1]
     assert torch.equal(draws.get_state(), state)
     other = module(module.draw_for(batch, draws))
-    assert float(other["reconstruction"].value) != losses[0]
+    assert other["reconstruction"].value.item() != losses[0]
 
 
 def test_weights_of_the_module_are_those_of_the_seed():

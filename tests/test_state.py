@@ -130,6 +130,7 @@ class MovingNormal(Prior):
     """A normal prior about the running mean of codes, with latents of their own."""
 
     factorises = True
+    closed_form = True
 
     def buffers_at_start(self, n_components, generator):
         return {"centre": torch.zeros(n_components)}
