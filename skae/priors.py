@@ -29,6 +29,8 @@ class Prior(Component):
     #: Whether latents are independent, so that `divergence` has a value for each of them. Free bits
     #: are for single latents and need it; without it ``kl_`` has one entry, that of the whole code.
     factorises: bool = False
+    #: Whether `divergence` is the same for every draw, so that answers need no mean over many.
+    closed_form: bool = False
 
     def divergence(self, mean: Tensor, log_std: Tensor, code: Tensor, **state: Tensor) -> Tensor:
         r"""Return KL(q || prior) of each row, or an estimate of it at a draw, in nats.
@@ -86,6 +88,7 @@ class StandardNormal(Prior):
     """
 
     factorises = True
+    closed_form = True
 
     def divergence(self, mean: Tensor, log_std: Tensor, code: Tensor) -> Tensor:
         """Return the KL of each latent, which no draw is needed for."""

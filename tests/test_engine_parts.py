@@ -14,7 +14,14 @@ from skae._kernels.csr import Csr
 from skae._scaling import ColumnSummary, Scaling
 from skae._training.auto import choose_batch_size, choose_device, choose_n_epochs
 from skae._training.batches import Batch
-from skae._training.bottlenecks import Bottleneck, PlainBottleneck, PlainCode, Term
+from skae._training.bottlenecks import (
+    Bottleneck,
+    GaussianCode,
+    PlainBottleneck,
+    PlainCode,
+    SparseCode,
+    Term,
+)
 from skae._training.callbacks import (
     Clock,
     EndOfTraining,
@@ -34,8 +41,10 @@ from skae.exceptions import NonFiniteLossError, SkaeError
 from skae.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
 from skae.networks import MLP, CustomNetwork, Layout, decoder_gains
 from skae.noise import Masking
+from skae.priors import StandardNormal
 from skae.schedules import Constant, Cosine
-from tests.helpers import LIKELIHOOD_VARIANTS, generator, normal
+from skae.sparsity import L1
+from tests.helpers import LIKELIHOOD_VARIANTS, generator, global_generators_untouched, normal
 
 N_FEATURES, N_COMPONENTS = 5, 2
 MEAN, VARIANCE = np.linspace(0.2, 0.8, N_FEATURES), np.linspace(0.5, 2.0, N_FEATURES)
@@ -50,6 +59,9 @@ COLUMNS = ColumnSummary(
     n_unusual=np.full(N_FEATURES, 100.0),
     n_rows=100,
 )
+
+SPARSE = SparseCode(L1(), n_active=1.0, weight=None)
+GAUSSIAN = GaussianCode(StandardNormal(), 1.0, Constant(), 0.0, n_importance_samples=1)
 
 # The module.
 
@@ -172,6 +184,37 @@ def test_observation_laws_variance_weights_change_the_gradient_of_raw_alone(like
     torch.testing.assert_close(weighted_value, value)
     torch.testing.assert_close(weighted_of_free, of_free)
     torch.testing.assert_close(weighted_of_raw, of_raw if scale is None else of_raw * scale)
+
+
+def test_gradient_that_counts_errors_alike_can_be_taken_for_several_models_at_once():
+    """Nothing that torch leaves out where it works on a batch of models, such as a hook."""
+    observation, x = Observation(Gaussian(), MEAN, VARIANCE), torch.ones(4, N_FEATURES)
+
+    def loss(raw):
+        return observation.log_likelihood(x, raw, variance_weighted=True).sum()
+
+    several = normal(3, 4, N_FEATURES).float()
+    found = torch.func.vmap(torch.func.grad(loss))(several)
+    for raw, gradient in zip(several, found, strict=True):
+        raw.requires_grad_()
+        torch.testing.assert_close(torch.autograd.grad(loss(raw), [raw])[0], gradient)
+
+
+@pytest.mark.parametrize("bottleneck", [PlainCode(), SPARSE, GAUSSIAN], ids=type)
+def test_forward_pass_draws_nothing(bottleneck):
+    layout = Layout(N_FEATURES, N_COMPONENTS, (4,), "relu")
+    noisy = {"noise": Masking(), "noise_level": 0.5}
+    module = AutoencoderModule(MLP(), Gaussian(), bottleneck, layout, COLUMNS, **noisy).train()
+    batch, draws = Batch(normal(20, N_FEATURES).float()), generator()
+    drawn = module.draw_for(batch, draws)
+    assert torch.equal(drawn.x, batch.x)
+    state = draws.get_state()
+    with global_generators_untouched():
+        losses = [module(drawn)["reconstruction"].value.item() for _ in range(2)]
+    assert losses[0] == losses[1]
+    assert torch.equal(draws.get_state(), state)
+    other = module(module.draw_for(batch, draws))
+    assert other["reconstruction"].value.item() != losses[0]
 
 
 def test_weights_of_the_module_are_those_of_the_seed():

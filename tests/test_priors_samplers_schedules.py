@@ -81,6 +81,13 @@ def test_prior_laws_divergence_has_an_entry_for_each_latent_if_it_says_so(name):
 
 
 @prior_laws
+def test_prior_laws_closed_form_looks_at_no_draw(name):
+    prior, (mean, log_std) = PRIORS[name](), posteriors(6, 4)
+    found = [prior.divergence(mean, log_std, code) for code in (mean, mean + 1)]
+    assert torch.equal(*found) == prior.closed_form
+
+
+@prior_laws
 def test_prior_laws_gradient_of_divergence_agrees_with_differences(name):
     mean, log_std = posteriors(3, 2)
     assert torch.autograd.gradcheck(

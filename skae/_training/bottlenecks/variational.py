@@ -137,6 +137,15 @@ class VariationalBottleneck(Bottleneck):
             )
         return kl if factorises else kl[:, None]
 
+    def _mean_divergence(self, mean: Tensor, log_std: Tensor) -> Tensor:
+        """Return the KL of each row as in `_divergence`, as a mean over points if it needs some."""
+        if self.prior.closed_form:
+            return self._divergence(mean, log_std, mean)
+        std, n_points = log_std.exp(), len(self.points)
+        return sum(  # type: ignore[return-value]
+            self._divergence(mean, log_std, mean + std * point) / n_points for point in self.points
+        )
+
     def _free(self, kl: Tensor, row_weight: Tensor | None) -> Tensor:
         """Sum over latents; each costs at least the free bits (Kingma et al. 2016, eq. 15)."""
         a_latent = kl.mean(dim=0) if row_weight is None else row_weight @ kl / len(kl)
@@ -159,14 +168,8 @@ class VariationalBottleneck(Bottleneck):
         (n_rows, 1), in nats; the variance is that of the posterior, (n_rows, n_components).
         """
         mean, log_std = self.posterior(h)
-        std = log_std.exp()
-        found = {
-            "kl": sum(
-                self._divergence(mean, log_std, mean + std * point) / len(self.points)
-                for point in self.points
-            )
-        }
-        return found if self.prior.factorises else {**found, "variance": std.square()}
+        found = {"kl": self._mean_divergence(mean, log_std)}
+        return found if self.prior.factorises else {**found, "variance": (2 * log_std).exp()}
 
     def score(self, h, log_likelihood):
         """Return the lower bound of log p(x), at points that are the same for every row."""
@@ -175,11 +178,8 @@ class VariationalBottleneck(Bottleneck):
         codes = (mean + std * point for point in self.points)
         if not self.importance_weighted:
             # Divided one by one: the sum of scores far out may be no number any more.
-            return sum(
-                (log_likelihood(code) - self._divergence(mean, log_std, code).sum(dim=1))
-                / len(self.points)
-                for code in codes
-            )
+            expected = sum(log_likelihood(code) / len(self.points) for code in codes)
+            return expected - self._mean_divergence(mean, log_std).sum(dim=1)
         log_posterior = -(0.5 * (self.points**2 + math.log(2 * math.pi))).sum(dim=1)
         state = self.state.tensors()
         ratios = [
