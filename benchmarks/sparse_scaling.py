@@ -15,11 +15,14 @@ and to skae's step at the width --reference.
 
 With --optimizer it times Adam alone over all rows of a weight and over some of them: the threshold
 in ``skae/_kernels/optimizer.py``. With --memory it fits one large table, transforms and scores it,
-and prints seconds and peak memory over that before each call (Linux).
+and prints seconds and peak memory over that before each call (Linux). With --partial-fit it prints,
+for each width, the processor time of a `partial_fit` of two batches, and how much of it keeps the
+way back after an error (``skae/_training/moments.py``): medians over --rounds calls.
 
 Run: python benchmarks/sparse_scaling.py [--widths 2000 20000 50000 200000 1000000]
      python benchmarks/sparse_scaling.py --optimizer
      python benchmarks/sparse_scaling.py --memory [--rows 100000 --columns 200000 --stored 100]
+     python benchmarks/sparse_scaling.py --partial-fit [--widths 50000 --method dense]
 """
 
 import argparse
@@ -39,6 +42,7 @@ from skae import AutoencoderTransformer
 from skae._kernels import optimizer as skae_optimizer
 from skae._kernels.optimizer import RowAdamW
 from skae._kernels.rows import row_gradient
+from skae._training.moments import Moment
 
 N_COMPONENTS = 32
 
@@ -177,6 +181,50 @@ def optimizer_alone():
             print(f"{n_rows:>9}{share:7.2f}{times[0]:9.1f}{times[1]:10.1f}")
 
 
+class Stopwatch:
+    """Processor time spent within functions that are looked up in a class, from outside of it."""
+
+    def __init__(self, kind, names):
+        self.seconds, self.depth = 0.0, 0
+        for name in names:
+            setattr(kind, name, self._timed(getattr(kind, name)))
+
+    def _timed(self, function):
+        def timed(*args, **kwargs):
+            start, self.depth = time.process_time(), self.depth + 1
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.depth -= 1
+                if not self.depth:
+                    self.seconds += time.process_time() - start
+
+        return timed
+
+
+def partial_fit(arguments):
+    """Print the time of a `partial_fit` of two batches, and that of keeping the weights."""
+    watch = Stopwatch(Moment, ("__init__", "renew", "about_to_change", "growth", "go_back"))
+    print(f"{'columns':>9}{'way':>9}{'partial_fit, s':>16}{'keeping, s':>12}{'share':>8}")
+    for width in arguments.widths:
+        X = zipf_rows(2 * arguments.batch_size, width, arguments.stored)
+        estimator = AutoencoderTransformer(
+            N_COMPONENTS,
+            likelihood=arguments.likelihood,
+            sparse_method=arguments.method,
+            batch_size=arguments.batch_size,
+            random_state=0,
+        ).partial_fit(X)
+        times = []
+        for _ in range(arguments.rounds):
+            watch.seconds, start = 0.0, time.process_time()
+            estimator.partial_fit(X)
+            times.append((time.process_time() - start, watch.seconds))
+        whole, keeping = np.median(times, axis=0)
+        way = estimator.sparse_method_
+        print(f"{width:>9}{way:>9}{whole:16.3f}{keeping:12.3f}{keeping / whole:8.2f}")
+
+
 class Peak:
     """Largest resident memory of this process while a block runs, over that before it, in MB."""
 
@@ -242,6 +290,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--optimizer", action="store_true")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--partial-fit", action="store_true")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--columns", type=int, default=200_000)
     parser.add_argument("--epochs", type=int, default=1)
@@ -252,6 +301,8 @@ def main():
         optimizer_alone()
     elif arguments.memory:
         memory(arguments)
+    elif arguments.partial_fit:
+        partial_fit(arguments)
     else:
         compare(arguments)
 
