@@ -782,6 +782,27 @@ def test_checkpoint_of_skorch_loads_what_it_saved(tmp_path):
     assert not np.array_equal(weights_of(estimator), weights_of(free))
 
 
+def test_only_the_lowest_loss_so_far_is_the_best(monkeypatch):
+    # Checkpoint of skorch saves where it is.
+    losses = iter([3.0, 1.0, 2.0, 1.5, 0.5, 0.7, 0.4])
+
+    def means(record):
+        return dict.fromkeys(["loss", "objective", "reconstruction"], next(losses))
+
+    monkeypatch.setattr("skae._training.net._EpochRecord.means", means)
+    estimator = AutoencoderTransformer(**QUICK).fit(X).partial_fit(X).partial_fit(X)
+    best = estimator.net_.history[:, "train_loss_best"]
+    assert best == [True, True, False, False, True, False, True]
+
+
+def test_a_training_begins_at_its_own_rate_wherever_another_ended():
+    settings = {**QUICK, "learning_rate": "constant", "warm_start": True}
+    one, other = (AutoencoderTransformer(**settings).fit(X) for _ in range(2))
+    for group in one.net_.optimizer_.param_groups:
+        group["lr"] = 0.5  # as a scheduler leaves it
+    np.testing.assert_array_equal(weights_of(one.fit(X)), weights_of(other.fit(X)))
+
+
 def test_gradient_clipping_of_skorch_acts():
     settings = {**QUICK, "optimizer": "sgd"}
     free = AutoencoderTransformer(**settings).fit(X)

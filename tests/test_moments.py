@@ -16,7 +16,9 @@ from skae._kernels.optimizer import AdamW, RowAdamW
 from skae._kernels.rows import row_gradient
 from skae._training.callbacks import FiniteGuard
 from skae._training.moments import Moment
-from tests.helpers import counts, generator, normal
+from skae._training.net import AutoencoderNet
+from skae.exceptions import NonFiniteLossError
+from tests.helpers import ESTIMATORS, counts, generator, normal, weights_of
 
 OPTIMIZERS = {
     "by rows": RowAdamW,
@@ -191,6 +193,40 @@ def test_training_by_rows_that_is_no_longer_finite_keeps_the_last_weights(monkey
     with pytest.raises(Exception, match="not finite"):
         estimator.partial_fit(wide(1))
     assert_same_memory(estimator.module_.state_dict(), expected)
+
+
+@pytest.mark.parametrize("rows", [wide().toarray(), wide()], ids=["dense", "by rows"])
+@pytest.mark.parametrize("Estimator", ESTIMATORS)
+@pytest.mark.filterwarnings("ignore:Maximum iterations", "ignore:The posterior collapsed")
+def test_training_goes_on_from_the_last_finite_epoch(Estimator, rows, monkeypatch):
+    settings = {"max_iter": 4, "learning_rate": "constant", "warm_start": True}
+    estimator = sampled(Estimator, **settings).fit(rows)
+    assert isinstance(estimator.net_.optimizer_, RowAdamW) == sp.issparse(rows)
+    ends, usual_loss = [], AutoencoderNet._loss
+    usual_epoch = AutoencoderNet.run_single_epoch
+
+    def epoch(net, iterator, training, *args, **kwargs):
+        usual_epoch(net, iterator, training, *args, **kwargs)
+        if training:
+            ends.append(memory_of(net)[0])
+
+    def loss(net, batch, generator):
+        found, third_epoch = usual_loss(net, batch, generator), len(ends) == 2
+        return found._replace(total=np.nan * found.total) if third_epoch else found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoencoderNet, "run_single_epoch", epoch)
+        patch.setattr(AutoencoderNet, "_loss", loss)
+        with pytest.raises(NonFiniteLossError, match="in epoch 7"):
+            estimator.fit(rows)
+    assert_same_memory(estimator.module_.state_dict(), ends[1])
+    with pytest.raises(AssertionError):
+        assert_same_memory(ends[1], ends[0])
+    # Numbers that are not finite, in what the optimiser knows, would spoil the next step.
+    for method in (estimator.partial_fit, estimator.fit):
+        method(rows)
+        assert np.isfinite(weights_of(estimator)).all()
+    assert estimator.net_.history[-1, "train_loss"] < estimator.net_.history[0, "train_loss"]
 
 
 def test_what_nobody_will_come_back_to_is_not_kept(monkeypatch):

@@ -198,6 +198,19 @@ def test_a_row_is_its_own_neighbour_only_if_it_occurs_twice(counts):
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+def test_neighbours_are_the_nearest_where_a_product_cannot_tell(kind):
+    rng = np.random.default_rng(0)
+    here = rng.normal(1e4, 1.0, size=8)  # squared lengths are rounded to about 1e-7
+    steps = np.vstack([np.eye(8), -np.eye(8)])[:15]
+    order = rng.permutation(15)
+    near = here + 1e-6 * (1 + order[:, None]) * steps
+    rows = np.vstack([here + rng.normal(size=(60, 8)), near])
+    nearest = NearestRows(kind(rows), np.ones(75), n_neighbors=10)
+    (found,) = nearest.compare(kind(here[None]), np.zeros(1))
+    assert found.neighbours[0].tolist() == (60 + np.argsort(order)[:10]).tolist()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
 def test_a_neighbourhood_is_the_mean_over_neighbours(kind):
     X, Z = sparse_rows(seed=2).toarray(), sparse_rows(40, seed=3).toarray()
     distance = ((Z[:, None] - X) ** 2).sum(axis=2)

@@ -131,6 +131,21 @@ def test_sparse_reconstruction_has_as_many_entries_as_are_expected(fitted):
             assert row[of_row].min() >= row[~of_row].max() - 1e-5
 
 
+@pytest.mark.parametrize(
+    "likelihood",
+    [name for name, kind in LIKELIHOODS.items() if kind.has_zeros and not kind.given_total],
+)
+def test_a_row_in_which_nothing_is_expected_has_no_entry(likelihood):
+    rows = np.random.default_rng(0).random(size=(200, 6)) < 0.02  # one row in eight has an entry
+    estimator = AutoencoderTransformer(likelihood=likelihood, **QUICK).fit(sp.csr_array(1.0 * rows))
+    code = torch.from_numpy(estimator.transform(rows)).float()
+    with torch.no_grad():
+        expected = estimator.module_.probability_of_nonzero(code, None).sum(dim=1)
+    empty = expected.numpy() < 0.4
+    assert empty.sum() > 100
+    assert estimator.reconstruct(rows[empty], sparse_output=True).nnz == 0
+
+
 def test_probability_of_an_entry_is_that_of_the_draws(fitted):
     estimator, _ = fitted
     likelihood, n_draws = estimator.likelihood_, 20_000
