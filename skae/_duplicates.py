@@ -19,6 +19,8 @@ import numpy as np
 import scipy.sparse as sp
 from pandas.util import hash_array
 
+from skae._random import Stream, numpy_generator
+
 _CELLS_PER_CHUNK = 2**20
 _ROWS_TO_LOOK_BACK_ON = 10_000
 # Parts of the largest value of a column below which a value counts as a zero: what rounding leaves
@@ -49,7 +51,8 @@ def merge_duplicates(X, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarr
     summed = np.bincount(group, None if weight is None else weight[kept])
     order = np.argsort(first)  # as they lie in X, which is read faster so
     order = order[sort_rows(X, kept[first[order]])]
-    order = order[np.random.RandomState(0).permutation(len(order))]
+    shuffle = numpy_generator(0, Stream.ORDER_OF_DISTINCT_ROWS)
+    order = order[shuffle.permutation(len(order))]
     rows, summed = kept[first[order]], summed[order]
     equal = np.all(summed == summed[0])
     return rows, None if equal else summed / summed.mean()

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from skae._kernels.columns import Columns, ColumnSampler
 from skae._kernels.csr import Csr
-from skae._random import torch_generator
+from skae._random import Stream, numpy_generator, torch_generator
 from skae._scaling import Scaling
 
 _CELLS_PER_BLOCK = 2**22
@@ -238,7 +238,7 @@ class BatchIterator:
         if self.seed is None:
             return None
         self.epoch += 1
-        return torch_generator(self.seed, self.epoch)
+        return torch_generator(self.seed, Stream.BATCHES, self.epoch)
 
     def _order(self, generator: torch.Generator | None) -> Tensor:
         if generator is None:
@@ -258,7 +258,7 @@ def split_rows(
 
     No more than ``most`` rows are held out.
     """
-    order = np.random.default_rng(seed).permutation(len(index))
+    order = numpy_generator(seed).permutation(len(index))
     n_held_out = min(max(1, round(fraction * len(index))), len(index) - 1, most)
     parts = (np.sort(order[n_held_out:]), np.sort(order[:n_held_out]))
     train, held_out = ((index[p], None if weight is None else weight[p]) for p in parts)

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from skae._random import derive_seed, torch_generator
+from skae._random import Stream, numpy_generator, torch_generator
 from skae._scaling import Scaling, fit_scaling, summarise_columns
 from skae._training.batches import to_csr, to_tensor
 from skae._training.inference import map_rows
@@ -28,7 +28,6 @@ _LARGEST_TOTAL = 10.0  # medians
 _FARTHEST_SCALED, _FARTHEST = 1e18, 1e30
 _LARGEST = 1e300  # total of a row, of which there are no means that are not finite
 _LOWEST_SCORE = float(np.finfo(np.float32).min)
-_TOTALS = 1  # purpose of a random stream of `Model.sample`
 
 
 class _Computable(Likelihood):
@@ -129,10 +128,10 @@ class Model:
         """Return a drawn row for each code, of the type and format of the training rows."""
         module, likelihood = self.net.module_, self.likelihood
         device = next(module.parameters()).device
-        generator = torch_generator(seed, device=device)
+        generator = torch_generator(seed, Stream.ROWS, device=device)
         totals = None
         if likelihood.given_total:
-            chooser = np.random.default_rng(derive_seed(seed, _TOTALS))
+            chooser = numpy_generator(seed, Stream.TOTALS)
             totals = chooser.choice(self.totals, len(codes))
         blocks = self._decoded(
             lambda code, total: module.draw(code, generator, total), codes, totals

@@ -16,7 +16,7 @@ from skae._kernels.input import InputLayer
 from skae._kernels.last_layer import Decoded, How
 from skae._kernels.output import csr_log_likelihood, csr_loss
 from skae._kernels.rows import ColumnSquares
-from skae._random import derive_seed
+from skae._random import Stream, derive_seed
 from skae._scaling import ColumnSummary, Scaling
 from skae._training.batches import Batch
 from skae._training.bottlenecks import Bottleneck, Terms
@@ -102,7 +102,7 @@ class AutoencoderModule(nn.Module):
     row_gradients : bool
         Whether the optimiser takes gradients of some rows of a parameter.
     seed : int
-        Fixes the initial weights.
+        Fixes the initial weights and the points of scores.
     """
 
     # Any modules of the user's; sequences where CSR rows are taken as they are.
@@ -128,14 +128,14 @@ class AutoencoderModule(nn.Module):
         super().__init__()
         self.noise, self.noise_level = noise, noise_level
         self.bottleneck = make_bottleneck(
-            n_components=layout.n_components, seed=derive_seed(seed, 1)
+            n_components=layout.n_components, seed=derive_seed(seed, Stream.SCORE_POINTS)
         )
         self.observation = Observation(likelihood, columns.mean, columns.variance)
         self.encoder, self.decoder = network.build(
             layout,
             n_encoder_outputs=self.bottleneck.n_inputs,
             n_decoder_outputs=layout.n_features * likelihood.n_outputs,
-            seed=derive_seed(seed, 0),
+            seed=derive_seed(seed, Stream.WEIGHTS),
         )
         if network.adjustable:
             self.bottleneck.start(self.encoder)

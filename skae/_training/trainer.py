@@ -11,7 +11,7 @@ from skorch.callbacks import BatchScoring, Callback, EpochScoring, PassthroughSc
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
-from skae._random import derive_seed, global_torch_seed
+from skae._random import Stream, derive_seed, global_torch_seed
 from skae._scaling import Scaling
 from skae._training.batches import WeightedIndex, make_rows, split_rows
 from skae._training.callbacks import Course, FiniteGuard, FitProgress
@@ -34,8 +34,6 @@ _AUTO_BATCH_SIZE = 128
 
 # Cells and rows that early stopping holds out at most; the rows are fewer in very wide tables only.
 _MOST_CELLS_HELD_OUT, _FEWEST_HELD_OUT = 2**28, 256
-
-_HOLD_OUT, _MODULES_OF_USERS = 4, 5  # purposes of random streams of a net
 
 
 def choose_device(device: str) -> str:
@@ -152,7 +150,7 @@ def make_net(*, device, optimizer, learning_rate, weight_decay, callbacks, verbo
         module__row_gradients=takes_row_gradients(optimizer)
         # What they call takes dense gradients alone.
         and not any(map(_sees_gradients, callbacks)),
-        module__seed=derive_seed(seed, 0),
+        module__seed=seed,
     )
     return net.initialize()
 
@@ -207,7 +205,7 @@ def _hold_out(
     """Return the rows to train on and those held out, each with their weights."""
     # So few that their exact loss is no great part of an epoch.
     most = max(_FEWEST_HELD_OUT, _MOST_CELLS_HELD_OUT // X.shape[1])
-    return split_rows(index, weight, fraction, derive_seed(net.seed, _HOLD_OUT), most)
+    return split_rows(index, weight, fraction, derive_seed(net.seed, Stream.HELD_OUT_ROWS), most)
 
 
 def _course(schedule: Schedule, stopping: Stopping, n_batches: int) -> Course:
@@ -270,4 +268,4 @@ def _seeded_if_needed(net: AutoencoderNet):
     """Seed torch's global generators for modules that draw from them."""
     if not net.module__network.uses_global_generator:
         return contextlib.nullcontext()
-    return global_torch_seed(derive_seed(net.seed, _MODULES_OF_USERS, len(net.history)))
+    return global_torch_seed(derive_seed(net.seed, Stream.MODULES_OF_USERS, len(net.history)))

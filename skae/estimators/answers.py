@@ -11,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skae._random import draw_seed
+from skae._random import Stream, draw_seed, numpy_generator
 from skae._tables import check_weights, to_sparse_interface, validate_table
 from skae._training.model import Model
 from skae._validation import resolve, within_support
@@ -45,10 +45,10 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
         """Return new codes for `sample`."""
         if not self._sampler_is_fitted:
-            state = np.random.RandomState(self._seed)
+            state = numpy_generator(self._seed, Stream.DENSITY_OF_CODES)
             self._sampler.fit(self._model.training_codes, state)
             self._sampler_is_fitted = True
-        return self._sampler.sample(n_samples, np.random.RandomState(seed))
+        return self._sampler.sample(n_samples, numpy_generator(seed, Stream.CODES))
 
     def transform(self, X):
         """Return the code of each row.

@@ -7,7 +7,7 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
-from skae._random import torch_generator
+from skae._random import Stream, torch_generator
 from skae._training.bottlenecks import VariationalBottleneck, choose_n_points
 from skae._training.surroundings import usual_torch
 from skae._validation import resolve
@@ -147,7 +147,7 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         if self._sampler is not None:
             return super()._draw_codes(n_samples, seed)
         bottleneck = self.module_.bottleneck
-        generator = torch_generator(seed, 1)
+        generator = torch_generator(seed, Stream.CODES)
         shape = (n_samples, self.n_components_)
         return bottleneck.prior.sample(shape, bottleneck.points.cpu(), generator).numpy()
 

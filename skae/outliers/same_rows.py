@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from skae._random import Stream, numpy_generator
 from skae._scaling import Scaling
 from skae.outliers.rows import row_blocks
 
@@ -49,7 +50,8 @@ class SameRows:
 
     def __init__(self, X):
         self.scaling = usual_deviations(X)
-        self.vectors = np.random.RandomState(0).normal(size=(X.shape[1], _N_KEYS))
+        draws = numpy_generator(0, Stream.KEYS_OF_ROWS)
+        self.vectors = draws.normal(size=(X.shape[1], _N_KEYS))
         keys, tolerance = self._keys(X)
         self.group = _by_first_key(_group(keys, tolerance), keys)
         _, first = np.unique(self.group, return_index=True)
