@@ -26,6 +26,7 @@ from skae._kernels.csr import Csr
 from skae._kernels.gradients import Gradients, SoftmaxGradients
 from skae._kernels.gram import gaussian_loss
 from skae._kernels.last_layer import Decoded, How, LastLayer
+from skae._kernels.rows import stored
 
 
 def csr_loss(x: Csr, decoded: Decoded, how: How) -> Tensor:
@@ -71,6 +72,6 @@ class _Loss(torch.autograd.Function):
             raise RuntimeError("The loss of CSR rows can be differentiated once only.")
         for gradient in gradients:
             # In place: a copy of a large gradient costs more than the rest of the step.
-            (gradient._values() if gradient.is_sparse else gradient).mul_(-upstream)
+            (stored(gradient)[1] if gradient.is_sparse else gradient).mul_(-upstream)
         hidden, weight, bias, *free = gradients
         return hidden, weight, bias, None, None, None, *free

@@ -331,6 +331,7 @@ def _begins_and_ends_linear(encoder: nn.Module, decoder: nn.Module) -> bool:
 
 
 def _is_plain(layer: nn.Module) -> bool:
+    # Torch does not tell in public whether a module has hooks.
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
     return type(layer) is nn.Linear and not any(hooks)
 

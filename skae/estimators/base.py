@@ -12,13 +12,14 @@ from collections.abc import Callable
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skae._duplicates import merge_duplicates, representatives
 from skae._hints import HintsMixin
 from skae._random import draw_seed
+from skae._sklearn import fit_context
 from skae._training.bottlenecks import Bottleneck
 from skae._training.callbacks import SoftThreshold
 from skae._training.diagnosis import advice
@@ -49,7 +50,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
 
     # Training -----------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
         """Train the network on the rows of X.
 
@@ -78,7 +79,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator):
         resume = self.warm_start and hasattr(self, "net_")
         return self._fit(X, sample_weight, resume, one_epoch=False)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
         """Make one pass over the rows of X, at the learning rate ``learning_rate_init``.
 

@@ -6,11 +6,12 @@ from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.base import BaseEstimator, OutlierMixin
 
 from skae._blas import one_blas_thread
 from skae._hints import HintsMixin
 from skae._random import Stream, derive_seed, draw_seed, numpy_generator
+from skae._sklearn import fit_context
 from skae._tables import check_weights
 from skae._validation import resolve, restored_on_error
 from skae.constraints import HasMethods, Interval, Names, StrOptions
@@ -213,7 +214,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
 
     # Training -----------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, sample_weight=None):
         """Learn what rows are like.
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from pandas.util import hash_array
-from sklearn.utils import _safe_indexing
+
+from skae._sklearn import safe_indexing
 
 _CELLS_PER_BLOCK, _FEWEST_ROWS = 2**20, 32
 
@@ -59,7 +60,7 @@ class Rows(NamedTuple):
         if _is_all(index, self.values.shape[0]):
             return self
         values = self.values[index]
-        given = values if self.given is self.values else _safe_indexing(self.given, index)
+        given = values if self.given is self.values else safe_indexing(self.given, index)
         return Rows(values, given)
 
     def in_format(self, sparse: bool, columns: Columns | None) -> Rows:
