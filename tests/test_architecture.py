@@ -38,6 +38,7 @@ LAYER = {
     "constraints": "ground",
     "_random": "ground",
     "_blas": "ground",
+    "_blocks": "ground",
     "_scaling": "ground",
     "_duplicates": "ground",
     "exceptions": "exceptions",
