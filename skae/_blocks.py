@@ -20,8 +20,8 @@ _MOST_CELLS = 2**18
 def cell_budget() -> int:
     """Return how many cells may be worked on at once, at least 1.
 
-    A quarter of a million, or as many as scikit-learn's setting ``working_memory`` (in MiB) holds in double
-    precision, if these are fewer.
+    A quarter of a million, or as many as scikit-learn's setting ``working_memory`` (in MiB) holds
+    in double precision, if these are fewer.
     """
     return max(1, min(_MOST_CELLS, int(get_config()["working_memory"] * 2**20 / 8)))
 
