@@ -1,7 +1,7 @@
 """How much of a `partial_fit` keeps the way back after an error?
 
-Sparse rows of two batches are trained on, over and over. Where a call fails, weights and moments are
-put back as they were (``skae/_training/moments.py``), which has to be kept before they change.
+Sparse rows of two batches are trained on, over and over. Where a call fails, weights and moments
+are put back as they were (``skae/_training/moments.py``), which has to be kept before they change.
 
 Prints for each width the processor time of a call, that of keeping, and its share: medians over
 --rounds calls.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from docstrings import load_docstrings
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA, FactorAnalysis, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -30,7 +31,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import DenoisingAETransformer, VAETransformer
-from skae.datasets import load_docstrings
 from skae.likelihoods import Gaussian
 
 started = time.perf_counter()

@@ -13,14 +13,15 @@ hardly changes what is learned.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from pandas.util import hash_array
 
-_CELLS_PER_CHUNK = 2**20
+from skae._blocks import row_blocks
+from skae._random import Stream, numpy_generator
+
 _ROWS_TO_LOOK_BACK_ON = 10_000
 # Parts of the largest value of a column below which a value counts as a zero: what rounding leaves
 # where zero was meant; and in the end, nothing.
@@ -50,7 +51,8 @@ def merge_duplicates(X, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarr
     summed = np.bincount(group, None if weight is None else weight[kept])
     order = np.argsort(first)  # as they lie in X, which is read faster so
     order = order[sort_rows(X, kept[first[order]])]
-    order = order[np.random.RandomState(0).permutation(len(order))]
+    shuffle = numpy_generator(0, Stream.ORDER_OF_DISTINCT_ROWS)
+    order = order[shuffle.permutation(len(order))]
     rows, summed = kept[first[order]], summed[order]
     equal = np.all(summed == summed[0])
     return rows, None if equal else summed / summed.mean()
@@ -62,11 +64,10 @@ def hash_rows(X) -> np.ndarray:
     Equal rows have the same hash, dense or sparse, in single or in double precision.
     """
     if sp.issparse(X):
-        step = _CELLS_PER_CHUNK
-        chunks = (slice(i, i + step) for i in range(0, len(X.data), step))
-        return _sums_of_entries(X.indptr, [_hash_entries(X.data[c], X.indices[c]) for c in chunks])
+        parts = row_blocks(len(X.data), 1)
+        return _sums_of_entries(X.indptr, [_hash_entries(X.data[p], X.indices[p]) for p in parts])
     columns = np.arange(X.shape[1])
-    chunks = (X[block] for block in _blocks(len(X), X.shape[1]))
+    chunks = (X[block] for block in row_blocks(len(X), X.shape[1]))
     return np.concatenate([_hash_entries(chunk, columns).sum(axis=1) for chunk in chunks])
 
 
@@ -217,7 +218,7 @@ class _DenseValues(_Values):
 
     def __init__(self, X, rows, least, dtype):
         self.X, self.rows, self.width = X, rows, X.shape[1]
-        blocks = [rows[block] for block in _blocks(len(rows), self.width)]
+        blocks = [rows[block] for block in row_blocks(len(rows), self.width)]
         largest = np.max([np.abs(X[block]).max(axis=0) for block in blocks], axis=0)
         super().__init__(largest, least, dtype)
         patterns = (np.where(np.abs(X[block]) > self.least, self.hashes, 0) for block in blocks)
@@ -251,9 +252,3 @@ class _CsrValues(_Values):
         place = self.indptr[chosen, None] + np.arange(start, min(stop, self.width))
         inside = place < self.indptr[chosen + 1, None]
         return np.where(inside, self.values[np.where(inside, place, 0)], self.dtype(0))
-
-
-def _blocks(n_rows: int, n_features: int) -> Iterator[slice]:
-    step = max(1, _CELLS_PER_CHUNK // n_features)
-    for start in range(0, n_rows, step):
-        yield slice(start, start + step)

@@ -149,7 +149,7 @@ class HintsMixin:
         return super().set_params(**{**params, **objects})  # type: ignore[misc]
 
     def _check_is_parameter(self, name: str) -> None:
-        names = self._get_param_names()  # type: ignore[attr-defined]
+        names = list(self.get_params(deep=False))  # type: ignore[attr-defined]
         if name not in names:
             raise ValueError(
                 f"Invalid parameter {name!r} for estimator {self}."
@@ -180,7 +180,7 @@ class HintsMixin:
         bases = [one.__name__ for one in allowed if isinstance(one, type)]
         return f" of class {bases[0]}" if bases else ""
 
-    def _validate_params(self):
+    def _validate_params(self):  # the name that scikit-learn calls before a fit
         for name, value in self.get_params(deep=False).items():  # type: ignore[attr-defined]
             try:
                 validate_parameter_constraints(

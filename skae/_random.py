@@ -1,16 +1,52 @@
-"""Randomness that is passed in: seeds, generators, and the caller's global state left alone."""
+"""Randomness that is passed in: seeds, streams, and the caller's global state left alone.
+
+A call that draws has one seed (`draw_seed`). Each purpose has a stream of its own, named in
+`Stream`, whose seed is derived from that of the call: no two purposes share random numbers, and one
+that draws more or less does not move another.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum, unique
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
 _LARGEST_SEED = 2**31 - 1
+
+
+@unique
+class Stream(IntEnum):
+    """What random numbers are drawn for. A new purpose is a new line with a new number."""
+
+    # From the seed of a fit; some have a generator for each epoch.
+    WEIGHTS = 1  # first weights of encoder and decoder
+    SCORE_POINTS = 2  # where the score of a posterior looks
+    BATCHES = 3  # order of rows and sampled columns, by epoch
+    TRAINING = 4  # noise and draws from the posterior, by epoch
+    VALIDATION = 5  # the same for rows held out, alike in all epochs
+    HELD_OUT_ROWS = 6  # which rows are held out
+    MODULES_OF_USERS = 7  # what modules draw from torch's global generator, by epoch
+    DENSITY_OF_CODES = 8  # the fit of a sampler
+    STATE_AT_START = 17  # what sparsities and priors let start at random
+
+    # From the seed of a call of `sample`.
+    CODES = 9
+    TOTALS = 10
+    ROWS = 11  # given code and total
+
+    # From the seed of a fit of the detector.
+    FOLDS = 12
+    MEMBERS = 13  # by member
+    CALIBRATION_ROWS = 14  # which rows say where the threshold is
+
+    # The same for every fit: from the seed 0.
+    ORDER_OF_DISTINCT_ROWS = 15
+    KEYS_OF_ROWS = 16  # random vectors that rows are known again by
 
 
 def draw_seed(random_state) -> int:
@@ -28,14 +64,44 @@ def draw_seed(random_state) -> int:
     return int(check_random_state(random_state).randint(_LARGEST_SEED))
 
 
-def derive_seed(seed: int, *key: int) -> int:
-    """Return an independent seed for the stream named by ``key`` (an epoch, a purpose)."""
-    return int(np.random.SeedSequence([seed, *key]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def derive_seed(seed: int, stream: Stream, *key: int, bits: int = 63) -> int:
+    """Return the seed of a stream.
+
+    Parameters
+    ----------
+    seed : int
+        Of the call, not negative.
+    stream : Stream
+    *key : int
+        Which of the generators of the stream (an epoch, a member), not negative. Each key has a
+        seed of its own, also one that is longer by zeros.
+    bits : int, default=63
+        Size of the result; scikit-learn takes no more than 32.
+    """
+    words = _sequence(seed, stream, *key).generate_state(1, np.uint64)
+    return int(words[0]) >> (64 - bits)
 
 
-def torch_generator(seed: int, *key: int, device: str | torch.device = "cpu") -> torch.Generator:
-    """Return a torch generator on ``device``, seeded for the stream named by ``key``."""
-    return torch.Generator(device=device).manual_seed(derive_seed(seed, *key))
+def torch_generator(
+    seed: int, stream: Stream | None = None, *key: int, device: str | torch.device = "cpu"
+) -> torch.Generator:
+    """Return a torch generator on ``device``, for a stream of a call.
+
+    ``stream`` and ``key`` are those of `derive_seed`; with None the seed is that of a stream.
+    """
+    own = seed if stream is None else derive_seed(seed, stream, *key)
+    return torch.Generator(device=device).manual_seed(own)
+
+
+def numpy_generator(seed: int, stream: Stream | None = None, *key: int) -> np.random.RandomState:
+    """Return a numpy generator, of the kind that scikit-learn takes; else as `torch_generator`."""
+    sequence = _sequence(seed, *(() if stream is None else (stream, *key)))
+    return np.random.RandomState(np.random.MT19937(sequence))
+
+
+def _sequence(seed: int, *key: int) -> np.random.SeedSequence:
+    # Entropy and key apart: of entropy alone numpy ignores zeros at the end.
+    return np.random.SeedSequence(seed, spawn_key=key)
 
 
 @contextmanager

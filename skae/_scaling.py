@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-_CELLS_PER_CHUNK = 2**20
+from skae._blocks import row_blocks
 
 #: Values of ``input_scaling`` besides None and "auto".
 SCALINGS = ("standard", "fourth_moment", "max", "log1p")
@@ -312,9 +312,7 @@ class _Blocks:
         if self.sparse:
             yield from self.sparse
             return
-        step = max(1, _CELLS_PER_CHUNK // self.X.shape[1])
-        for start in range(0, len(self.index), step):
-            block = slice(start, start + step)
+        for block in row_blocks(len(self.index), self.X.shape[1]):
             yield self.X[self.index[block]], self.weight[block]
 
 

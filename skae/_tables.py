@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn import get_config
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
+
+from skae._sklearn import check_sample_weight
 
 _MOST_NAMED = 3  # columns that a message lists
 _FILL = (
@@ -148,7 +150,7 @@ def _columns(X) -> Iterator[tuple[str, np.ndarray]]:
 
 def check_weights(sample_weight, X) -> np.ndarray:
     """Return the weights of rows in double precision: not negative, and not all of them zero."""
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not weight.any():
         raise ValueError(
             "Sample weights must contain at least one non-zero number. "

@@ -11,12 +11,11 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, clone
 
+from skae._blocks import row_blocks
 from skae._hints import HintsMixin
 from skae._state import DeclaresState, check_state_is_declared
 from skae.constraints import Names
 from skae.exceptions import SupportError
-
-_CELLS_PER_CHUNK = 2**20
 
 
 @contextmanager
@@ -142,10 +141,7 @@ def value_chunks(X) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
 
 
 def _parts(X) -> Iterator[slice]:
-    n, step = X.shape[0], max(1, _CELLS_PER_CHUNK // max(1, X.shape[1]))
-    if sp.issparse(X):
-        n, step = len(X.data), _CELLS_PER_CHUNK
-    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+    return row_blocks(len(X.data), 1) if sp.issparse(X) else row_blocks(*X.shape)
 
 
 def _chunk(X, part: slice) -> tuple[np.ndarray, np.ndarray | None]:

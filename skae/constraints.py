@@ -1,8 +1,8 @@
 """Which values may a parameter have? Constraints, for those who write components of their own.
 
-They are scikit-learn's, which keeps them in a private module; this file is the only one that
-imports it. A class lists them in ``_parameter_constraints``, by the name of the parameter, and
-``"boolean"``, ``None`` and types are constraints as well.
+They are scikit-learn's, which keeps them in a private module. A class lists them in
+``_parameter_constraints``, by the name of the parameter, and ``"boolean"``, ``None`` and types are
+constraints as well.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sklearn.utils import _param_validation
-from sklearn.utils._param_validation import (
+from skae import _sklearn
+from skae._sklearn import (
     HasMethods,
     Interval,
     InvalidParameterError,
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-class StrOptions(_param_validation.StrOptions):
+class StrOptions(_sklearn.StrOptions):
     """One of some strings, which messages list in the order given (a set: in that of the alphabet).
 
     Parameters
@@ -51,7 +51,7 @@ class StrOptions(_param_validation.StrOptions):
         self.options = dict.fromkeys(options)
 
 
-class Names(_param_validation.StrOptions):
+class Names(_sklearn.StrOptions):
     """A name of a vocabulary; messages list names in its order.
 
     Parameters

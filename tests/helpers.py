@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import scipy.sparse as sp
 import torch
+from sklearn import config_context
 
 from skae import (
     AutoencoderTransformer,
@@ -69,6 +70,11 @@ def low_rank(n_rows=200, n_features=10, rank=3, noise=0.3, seed=0):
     return rng.normal(size=(n_rows, rank)) @ loadings + noise * rng.normal(
         size=(n_rows, n_features)
     )
+
+
+def cells_at_once(n_cells):
+    """Return a context in which no block of rows has more cells, but for what it must have."""
+    return config_context(working_memory=n_cells * 8 / 2**20)
 
 
 def generator(seed=0):

@@ -11,6 +11,7 @@ The companions (metrics, plotting, datasets) stand beside the estimators and do 
 import ast
 import importlib
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,10 +38,12 @@ LAYER = {
     "_hints": "ground",
     "_tables": "ground",
     "_state": "ground",
+    "_sklearn": "ground",
     "constraints": "ground",
     "_random": "ground",
     "_modules": "ground",
     "_blas": "ground",
+    "_blocks": "ground",
     "_scaling": "ground",
     "_duplicates": "ground",
     "exceptions": "exceptions",
@@ -75,6 +78,22 @@ SIBLINGS = {
 ONLY_IN_LAYER = {"skorch": "training"}
 # Other packages that are imported inside the function that needs them, never with the module.
 ONLY_IN_FUNCTIONS = {"matplotlib"}
+
+# Private names of other packages, each with the only file that uses it, and says why.
+HOME_OF_PRIVATE = {
+    "_fit_context": "skae/_sklearn.py",
+    "_check_sample_weight": "skae/_sklearn.py",
+    "_param_validation": "skae/_sklearn.py",
+    "_safe_indexing": "skae/_sklearn.py",
+    "_indices": "skae/_kernels/rows.py",
+    "_values": "skae/_kernels/rows.py",
+    "_forward_hooks": "skae/_training/module.py",
+    "_forward_pre_hooks": "skae/_training/module.py",
+    "_backward_hooks": "skae/_training/module.py",
+    "_set_training": "skae/_training/net.py",
+}
+# Names with an underscore that Python documents.
+PUBLIC_ANYWAY = {"_asdict", "_fields", "_make", "_replace"}
 
 MAX_LINES = 450
 MAX_LINES_OF = {"skae/estimators/base.py": 310}
@@ -227,6 +246,48 @@ def _full_name(node: ast.expr, bound: dict[str, str]) -> str | None:
     return node.id if target is None or target.startswith(f"{node.id}.") else target
 
 
+def private_faults(path: str, source: str) -> list[str]:
+    """One readable line for each private name of another package outside its home."""
+    found = [*_private_imports(path, source), *_private_attributes(source)]
+    homes = ((line, name, HOME_OF_PRIVATE.get(name)) for line, name in found)
+    return [
+        f"{path}:{line} uses {name}, which is private elsewhere: only in {home or 'no file'}"
+        for line, name, home in homes
+        if home != path
+    ]
+
+
+def _private_imports(path: str, source: str) -> Iterator[tuple[int, str]]:
+    for one in imports_of(path, source):
+        package, *rest = one.target.split(".")
+        if package != "skae":
+            yield from ((one.line, part) for part in rest if _is_private(part))
+
+
+def _private_attributes(source: str) -> Iterator[tuple[int, str]]:
+    """Give names that are looked up on objects, but that no file of skae gives to any."""
+    ours = PUBLIC_ANYWAY | OURS | names_given(source)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and _is_private(node.attr) and node.attr not in ours:
+            yield node.lineno, node.attr
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def names_given(source: str) -> set[str]:
+    """Return the names of functions, classes, variables and attributes that a file makes."""
+    nodes = list(ast.walk(ast.parse(source)))
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    stored = [node for node in nodes if isinstance(getattr(node, "ctx", None), ast.Store)]
+    return (
+        {node.name for node in nodes if isinstance(node, kinds)}
+        | {node.id for node in stored if isinstance(node, ast.Name)}
+        | {node.attr for node in stored if isinstance(node, ast.Attribute)}
+    )
+
+
 def front_faults(source: str) -> list[str]:
     """One readable line for each statement of skae/__init__.py that does not belong there."""
     return [
@@ -274,6 +335,8 @@ def read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
 
+OURS = set().union(*(names_given(read(path)) for path in FILES))
+
 # The package as it stands.
 
 
@@ -291,6 +354,28 @@ def test_imports_run_downward(path):
 def test_global_generators_are_left_alone(path):
     faults = reseeding_faults(path, read(path))
     assert not faults, "\n" + "\n".join(faults)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_private_names_of_others_stay_at_home(path):
+    faults = private_faults(path, read(path))
+    assert not faults, "\n" + "\n".join(faults)
+
+
+def test_every_private_name_is_still_used():
+    imported = {name for path in FILES for _, name in _private_imports(path, read(path))}
+    looked_up = {name for path in FILES for _, name in _private_attributes(read(path))}
+    assert imported | looked_up == set(HOME_OF_PRIVATE)
+
+
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.rst") if "generated" not in path.parts)
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
+def test_pages_for_users_import_nothing_private(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    imports = [line for line in lines if re.match(r"[>. ]*(from|import) ", line)]
+    assert not [line for line in imports if re.search(r"[ .]_(?!_)", line.lstrip(">. "))]
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -372,6 +457,36 @@ NOT_RESEEDING = {
     "own named generator": "def f(generator):\n    generator.manual_seed(0)",
     "own numpy generator": "import numpy as np\nnp.random.RandomState(0).seed(1)",
 }
+
+
+PRIVATE = {
+    "name": ("skae/noise.py", "from sklearn.base import _fit_context"),
+    "module": ("skae/noise.py", "from sklearn.utils._param_validation import Interval"),
+    "module in a function": ("skae/noise.py", "def f():\n    import torch._C"),
+    "no home": ("skae/_sklearn.py", "from sklearn.utils import _tags"),
+    "attribute": ("skae/noise.py", "def f(x):\n    return x._values()"),
+    "attribute without a home": ("skae/noise.py", "import torch\ntorch._foreach_add"),
+    "of the parent": ("skae/noise.py", "def f(self):\n    self._get_iterator_of_skorch()"),
+}
+
+NOT_PRIVATE = {
+    "at home": ("skae/_sklearn.py", "from sklearn.base import _fit_context as fit_context"),
+    "attribute at home": ("skae/_kernels/rows.py", "def f(x):\n    return x._values()"),
+    "ours": ("skae/noise.py", "from skae._random import Stream\nclass A:\n    _b = 1\nA()._b"),
+    "future": ("skae/noise.py", "from __future__ import annotations\nx.__dict__"),
+    "named tuple": ("skae/noise.py", "x._replace(a=1)"),
+}
+
+
+@pytest.mark.parametrize(("path", "source"), PRIVATE.values(), ids=PRIVATE)
+def test_checker_catches_a_private_name(path, source):
+    (fault,) = private_faults(path, source)
+    assert fault.startswith(f"{path}:")
+
+
+@pytest.mark.parametrize(("path", "source"), NOT_PRIVATE.values(), ids=NOT_PRIVATE)
+def test_checker_lets_other_names_pass(path, source):
+    assert private_faults(path, source) == []
 
 
 @pytest.mark.parametrize(("path", "source"), BROKEN.values(), ids=BROKEN)

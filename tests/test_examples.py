@@ -27,8 +27,9 @@ def test_example_opens_with_a_text_and_is_listed(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", GALLERY, ids=lambda path: path.stem)
-def test_example_runs_and_writes_its_picture(path):
+def test_example_runs_and_writes_its_picture(path, monkeypatch):
     plt.switch_backend("Agg")
+    monkeypatch.syspath_prepend(EXAMPLES)  # as a script finds what lies beside it
     started = time.time()
     with plt.rc_context():
         runpy.run_path(str(path), run_name="__main__")

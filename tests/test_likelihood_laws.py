@@ -9,7 +9,6 @@ import torch
 from scipy import stats
 from scipy.special import expit, gammaln
 
-from skae import _validation
 from skae._scaling import SCALINGS
 from skae._training.auto import default_alpha, default_scaling
 from skae._validation import within_support
@@ -22,7 +21,13 @@ from skae.likelihoods import (
     Poisson,
     ZeroInflatedLogNormal,
 )
-from tests.helpers import LIKELIHOOD_VARIANTS, generator, global_generators_untouched, normal
+from tests.helpers import (
+    LIKELIHOOD_VARIANTS,
+    cells_at_once,
+    generator,
+    global_generators_untouched,
+    normal,
+)
 
 N_FEATURES, N_DRAWS = 3, 40_000
 
@@ -398,12 +403,11 @@ def test_auto_scaling_is_for_real_numbers_and_not_for_binaries():
 
 @laws
 @pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array, sp.csr_matrix])
-def test_error_of_the_support_names_likelihood_column_and_value(likelihood, as_format, monkeypatch):
-    # Few cells a chunk, so that the value stands in a later chunk than the first.
-    monkeypatch.setattr(_validation, "_CELLS_PER_CHUNK", 6)
+def test_error_of_the_support_names_likelihood_column_and_value(likelihood, as_format):
     X = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, np.inf]])
     kind = type(likelihood).__name__
-    with pytest.raises(SupportError) as error:
+    # Few cells a block, so that the value stands in a later block than the first.
+    with pytest.raises(SupportError) as error, cells_at_once(6):
         within_support(as_format(X), likelihood, ["alpha", "beta", "gamma"])
     for words in (f"likelihood {kind} needs {likelihood.support}", "column 2 ('gamma')", "inf"):
         assert words in str(error.value)

@@ -16,7 +16,12 @@ from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.constraints import InvalidParameterError
 from skae.outliers.criteria import _as_often
 from skae.outliers.neighbours import MeanOfNearest, NearestRows, smallest
-from tests.helpers import assert_rounding_apart, global_generators_untouched, low_rank
+from tests.helpers import (
+    assert_rounding_apart,
+    cells_at_once,
+    global_generators_untouched,
+    low_rank,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Maximum iterations")
 
@@ -339,14 +344,12 @@ def test_scores_do_not_depend_on_the_batch(fitted):
     assert_rounding_apart(detector.score_samples(X[::-1]), scores[::-1])
 
 
-def test_small_blocks_change_nothing(fitted, monkeypatch):
+def test_small_blocks_change_nothing(fitted):
     detector, draw = fitted
     X = draw(100, seed=6)
     scores = detector.score_samples(X)
-    monkeypatch.setattr("skae.outliers.rows._CELLS_PER_BLOCK", 70)
-    monkeypatch.setattr("skae.outliers.neighbours._CELLS_PER_BLOCK", 70)
-    monkeypatch.setattr("skae.outliers.cells.CELLS_PER_BLOCK", 70)
-    assert_rounding_apart(detector.score_samples(X), scores)
+    with cells_at_once(70):
+        assert_rounding_apart(detector.score_samples(X), scores)
 
 
 def test_same_seed_same_detector_and_no_global_draws():

@@ -19,7 +19,10 @@ from threadpoolctl import threadpool_info
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer, VAETransformer
 from skae.outliers import NeighboursAndNetwork, RobustNeighboursAndNetwork
 from skae.outliers.same_rows import SameRows
-from tests.helpers import one_hot
+from tests.helpers import (
+    cells_at_once,
+    one_hot,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Maximum iterations")
 
@@ -85,8 +88,8 @@ def test_sparse_rows_are_made_dense_in_blocks_only(monkeypatch):
     monkeypatch.setattr(
         sp.csr_array, "toarray", lambda self, *a, **k: seen.append(self.shape[0]) or whole(self)
     )
-    monkeypatch.setattr("skae.outliers.rows._CELLS_PER_BLOCK", 12 * 64)
-    detector.score_samples(sp.csr_array(one_hot(400)))
+    with cells_at_once(12 * 64):
+        detector.score_samples(sp.csr_array(one_hot(400)))
     assert max(seen) <= 64
 
 

@@ -18,14 +18,16 @@ from scipy import stats
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from torch import nn
 
-from skae import _scaling as scaling
 from skae._duplicates import merge_duplicates
 from skae._scaling import SCALINGS, Scaling, fit_scaling, summarise_columns
-from skae._training import batches
 from skae._training.batches import BatchIterator, DenseRows, make_rows, split_rows, to_tensor
 from skae._training.inference import map_rows
 from skae.likelihoods import Gaussian
-from tests.helpers import assert_rounding_apart, normal
+from tests.helpers import (
+    assert_rounding_apart,
+    cells_at_once,
+    normal,
+)
 
 formats = pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array, sp.csr_matrix])
 weighting = pytest.mark.parametrize("weighted", [False, True])
@@ -157,10 +159,11 @@ def test_a_value_in_another_column_is_another_row():
         assert len(merge_duplicates(typed, None)[0]) == 4
 
 
-def test_rows_in_different_chunks_are_merged(monkeypatch):
-    monkeypatch.setattr("skae._duplicates._CELLS_PER_CHUNK", 3)
-    X = np.tile(table(5), (4, 1))
-    rows, weight = merge_duplicates(X, None)
+@pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
+def test_rows_in_different_blocks_are_merged(as_format):
+    X = as_format(np.tile(table(5), (4, 1)))
+    with cells_at_once(3):
+        rows, weight = merge_duplicates(X, None)
     assert sorted(rows) == list(range(5))
     assert weight is None
 
@@ -222,11 +225,11 @@ def summary(X, as_format, weight=None):
 @formats
 @weighting
 @pytest.mark.parametrize("cells", [50, 2**20])
-def test_moments_of_columns_agree_with_numpy(as_format, weighted, cells, monkeypatch):
-    monkeypatch.setattr(scaling, "_CELLS_PER_CHUNK", cells)
+def test_moments_of_columns_agree_with_numpy(as_format, weighted, cells):
     X = columns_of_every_kind()
     weight = weights(len(X), weighted)
-    found = summary(X, as_format, weight)
+    with cells_at_once(cells):
+        found = summary(X, as_format, weight)
     mean = np.average(X, axis=0, weights=weight)
     np.testing.assert_allclose(found.mean, mean)
     for moment, power in ((found.variance, 2), (found.fourth_moment, 4)):
@@ -449,10 +452,11 @@ def test_batches_are_slices_of_one_gather():
         assert one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
-def test_dense_rows_are_converted_and_gathered_in_blocks(monkeypatch):
-    monkeypatch.setattr(batches, "_CELLS_PER_BLOCK", 4 * 20)
+def test_dense_rows_are_converted_and_gathered_in_blocks():
     X, index = table(), np.arange(59, -1, -1)
-    rows = DenseRows(X, index, None, None, "cpu")
+    with cells_at_once(20 * X.shape[1]):
+        rows = DenseRows(X, index, None, None, "cpu")
+    assert rows.rows_at_once == 20
     np.testing.assert_array_equal(rows.x, X[index].astype(np.float32))
     assert sorted(numbers(BatchIterator(rows, 7, seed=0))) == list(range(60))
 

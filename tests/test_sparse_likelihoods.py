@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit, log_softmax, softmax
 
-from skae import _validation
 from skae._training.auto import default_scaling
 from skae.likelihoods import (
     LIKELIHOODS,
@@ -25,7 +24,13 @@ from skae.likelihoods import (
     ZeroInflatedNegativeBinomial,
     choose_likelihood,
 )
-from tests.helpers import counts, generator, normal, one_hot
+from tests.helpers import (
+    cells_at_once,
+    counts,
+    generator,
+    normal,
+    one_hot,
+)
 
 COUNTS = [Poisson(), NegativeBinomial(), ZeroInflatedNegativeBinomial(), Multinomial()]
 of_counts = pytest.mark.parametrize("likelihood", COUNTS, ids=str)
@@ -369,10 +374,10 @@ TABLES = {
 @pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array, sp.csr_matrix])
 @pytest.mark.parametrize("cells", [30, 2**20])
 @pytest.mark.parametrize(("X", "expected"), TABLES.values(), ids=TABLES)
-def test_likelihood_is_chosen_by_the_values(X, expected, as_format, cells, monkeypatch):
-    monkeypatch.setattr(_validation, "_CELLS_PER_CHUNK", cells)
-    assert choose_likelihood(as_format(X.astype(np.float32))) == expected
-    assert choose_likelihood(as_format(X.astype(np.float64))) == expected
+def test_likelihood_is_chosen_by_the_values(X, expected, as_format, cells):
+    with cells_at_once(cells):
+        assert choose_likelihood(as_format(X.astype(np.float32))) == expected
+        assert choose_likelihood(as_format(X.astype(np.float64))) == expected
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.19, "gaussian"), (0.2, "lognormal")])

@@ -24,7 +24,15 @@ from skae.exceptions import SupportError
 from skae.likelihoods import LIKELIHOODS, Bernoulli, Poisson, choose_likelihood
 from skae.likelihoods.base import Support
 from skae.likelihoods.choice import OUTSIDE_COST, brought_inside
-from tests.helpers import ESTIMATORS, LIKELIHOOD_VARIANTS, QUICK, counts, low_rank, one_hot
+from tests.helpers import (
+    ESTIMATORS,
+    LIKELIHOOD_VARIANTS,
+    QUICK,
+    cells_at_once,
+    counts,
+    low_rank,
+    one_hot,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -278,11 +286,11 @@ def test_each_value_outside_costs_and_no_other(as_format):
 
 
 @pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
-def test_cost_of_rows_in_later_chunks_is_theirs(as_format, monkeypatch):
-    monkeypatch.setattr("skae._validation._CELLS_PER_CHUNK", 4)
+def test_cost_of_rows_in_later_chunks_is_theirs(as_format):
     X = counts(40, 3) + 1
     X[[5, 17, 39], [0, 2, 1]] = -1.0
-    cost = brought_inside(as_format(X), Poisson())[1]
+    with cells_at_once(4):
+        cost = brought_inside(as_format(X), Poisson())[1]
     np.testing.assert_array_equal(np.flatnonzero(cost), [5, 17, 39])
 
 

@@ -4,14 +4,16 @@ import contextlib
 import inspect
 import pickle
 import random
+import re
 
 import pytest
 from sklearn.base import clone
 from sklearn.utils._param_validation import generate_invalid_param_val, make_constraint
 from torch import nn
 
+from skae import AutoencoderOutlierDetector
 from skae._validation import Component, choice, resolve
-from skae.constraints import InvalidParameterError
+from skae.constraints import InvalidParameterError, Names, StrOptions
 from skae.likelihoods import LIKELIHOODS, Gaussian, Likelihood
 from skae.networks import CustomNetwork, Network
 from skae.noise import Noise
@@ -19,7 +21,7 @@ from skae.priors import Prior
 from skae.samplers import Sampler
 from skae.schedules import Schedule
 from skae.sparsity import Sparsity
-from tests.helpers import VOCABULARIES, global_generators_untouched
+from tests.helpers import ESTIMATORS, VOCABULARIES, global_generators_untouched
 
 ENTRIES = [
     pytest.param(name, vocabulary, base, id=f"{question}-{name}")
@@ -35,6 +37,29 @@ PARAMETERS = [
     for kind in vocabulary.values()
     for parameter, constraints in kind._parameter_constraints.items()
 ]
+
+# Every parameter of a public class that is chosen by a word.
+WORDS = [
+    pytest.param(kind, parameter, words, id=f"{kind.__name__}-{parameter}")
+    for kind in [
+        *ESTIMATORS,
+        AutoencoderOutlierDetector,
+        *(kind for vocabulary, _ in VOCABULARIES.values() for kind in vocabulary.values()),
+    ]
+    for parameter, constraints in kind._parameter_constraints.items()
+    if (words := [w for one in constraints if isinstance(one, StrOptions) for w in one.options])
+]
+
+
+def names_fault(documented, parameter, words):
+    """Return what is wrong with the words that a docstring has for a parameter, or None."""
+    found = re.search(rf"^( *){parameter} : (.*(?:\n\1 +.*)*)", documented, re.MULTILINE)
+    if found is None:
+        return "is not documented"
+    listed = re.search(r"{(.*?)}", found[2].split("\n")[0])
+    named = re.findall(r'"(\w+)"', listed[1] if listed else found[2])
+    missing, unknown = set(words) - set(named), set(named) - set(words) if listed else set()
+    return f"lacks {missing}, has {unknown} that is not allowed" if missing or unknown else None
 
 
 # What the base class cannot know.
@@ -181,3 +206,35 @@ def test_custom_network_can_be_cloned():
     copied = clone(given)
     assert copied.decoder is nn.Linear
     assert copied.encoder is not given.encoder
+
+
+# The words in docstrings.
+
+
+@pytest.mark.parametrize(("kind", "parameter", "words"), WORDS)
+def test_docstring_names_the_words_that_are_allowed(kind, parameter, words):
+    assert names_fault(kind.__doc__, parameter, words) is None
+
+
+def test_every_vocabulary_is_offered_by_name_somewhere():
+    offered = {
+        id(one.vocabulary)
+        for kind in (*ESTIMATORS, AutoencoderOutlierDetector)
+        for constraints in kind._parameter_constraints.values()
+        for one in constraints
+        if isinstance(one, Names)
+    }
+    assert offered == {id(vocabulary) for vocabulary, _ in VOCABULARIES.values()}
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [(["a", "b"], None), (["a", "b", "c"], "lacks {'c'}"), (["a"], "{'b'} that is not allowed")],
+)
+def test_checker_knows_words_that_are_missing_or_too_many(words, fault):
+    text = '    other : {"c"}\n    kind : {"a", "b"} or None, default="a"\n        Not "d".\n'
+    found = names_fault(text, "kind", words)
+    assert found is None if fault is None else fault in found
+    assert names_fault(text, "none", words) == "is not documented"
+    assert names_fault('kind : str\n    "a" and "b".\nother : "c"', "kind", ["a", "b"]) is None
+    assert "lacks" in names_fault('kind : str\n    "a".\nother : "b"', "kind", ["a", "b"])

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.adamw import adamw
+from torch.optim.adamw import adamw  # the step alone, for moments cut out of larger ones
+
+from skae._kernels.rows import stored
 
 # With more rows than this share it is faster to go through all of them: memory is then read in a
 # stream, and not row by row (`benchmarks/sparse_scaling.py --optimizer`).
@@ -154,9 +156,9 @@ def _put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
 
 def _rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows of a sparse gradient, each once, and their values."""
-    # Autograd forgets that a gradient is coalesced, and to do it again takes longer than to look.
-    rows = gradient._indices()[0]
+    rows, values = stored(gradient)
+    # To coalesce what is coalesced takes longer than to look.
     if bool((rows.diff() > 0).all()):
-        return rows, gradient._values()
+        return rows, values
     gradient = gradient.coalesce()
     return gradient.indices()[0], gradient.values()

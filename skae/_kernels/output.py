@@ -29,6 +29,7 @@ from skae._kernels.gram import gaussian_loss
 from skae._kernels.last_layer import LastLayer, LastLayerInputs, LossOptions
 from skae._kernels.parameter_gradients import ParameterGradients
 from skae._kernels.raw_gradients import independent_columns, softmax_columns
+from skae._kernels.rows import stored
 
 
 def csr_loss(x: Csr, inputs: LastLayerInputs, options: LossOptions) -> Tensor:
@@ -91,7 +92,7 @@ class _Loss(torch.autograd.Function):
             raise RuntimeError("The loss of CSR rows can be differentiated once only.")
         for gradient in gradients:
             # In place: a copy of a large gradient costs more than the rest of the step.
-            (gradient._values() if gradient.is_sparse else gradient).mul_(-upstream)
+            (stored(gradient)[1] if gradient.is_sparse else gradient).mul_(-upstream)
         hidden, weight, bias, *free = gradients
         return hidden, weight, bias, None, None, None, *free
 

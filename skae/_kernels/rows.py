@@ -26,6 +26,15 @@ class ColumnSquares(torch.autograd.Function):
         return row_gradient(rows, values, ctx.n_rows, ctx.sparse), None, None, None
 
 
+def stored(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows of a sparse gradient as they are stored, and their values, not copied.
+
+    By torch's private names: `indices` and `values` want a gradient to be coalesced, and autograd
+    forgets that one is.
+    """
+    return gradient._indices()[0], gradient._values()
+
+
 def row_gradient(rows: Tensor, values: Tensor, n_rows: int, sparse: bool) -> Tensor:
     """Return a gradient of ``n_rows`` rows from some of them, each named once.
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from skae._blocks import row_blocks, rows_per_block, slices
 from skae._kernels.columns import Columns, ColumnSampler
 from skae._kernels.csr import Csr
-from skae._random import torch_generator
+from skae._random import Stream, numpy_generator, torch_generator
 from skae._scaling import Scaling
 
-_CELLS_PER_BLOCK = 2**22
 # CSR rows lie on a GPU whole where they take no more than this share of what is free there.
 _SHARE_OF_DEVICE = 0.5
 
@@ -117,12 +117,10 @@ class DenseRows(Rows):
 
     def __init__(self, X, index, weight, scaling, device):
         super().__init__(len(index), weight, device)
-        step = max(1, _CELLS_PER_BLOCK // X.shape[1])
-        blocks = (index[i : i + step] for i in range(0, len(index), step))
         self.x = torch.empty(len(index), X.shape[1], dtype=torch.float32, device=device)
-        for block, target in zip(blocks, self.x.split(step), strict=True):
-            target.copy_(to_tensor(X[block], scaling, device))
-        self.rows_at_once = step
+        for block in row_blocks(*self.x.shape):
+            self.x[block] = to_tensor(X[index[block]], scaling, device)
+        self.rows_at_once = rows_per_block(X.shape[1])
 
     def take(self, index):
         """Return rows by one gather."""
@@ -156,7 +154,7 @@ class CsrRows(Rows):
         if _fits(device, n_bytes):
             self.x = self.x.to(device)
         self.device = device
-        self.rows_at_once = max(1, _CELLS_PER_BLOCK * len(index) // max(1, n_stored))
+        self.rows_at_once = rows_per_block(n_stored / len(index))
         self.sampler = None
         if n_sampled is not None:
             frequency = np.bincount(X.indices, minlength=X.shape[1]).astype(float)
@@ -230,7 +228,7 @@ class BatchIterator:
         rows, generator = self.rows, self._generator()
         order, columns = self._order(generator), self._columns(generator)
         n_at_once = max(1, rows.rows_at_once // self.sizes[0])
-        groups = [self.sizes[i : i + n_at_once] for i in range(0, len(self.sizes), n_at_once)]
+        groups = [self.sizes[part] for part in slices(len(self.sizes), n_at_once)]
         for block, sizes in zip(order.split([sum(g) for g in groups]), groups, strict=True):
             x, weight = rows.take(block), itertools.repeat(None)
             if rows.weight is not None:
@@ -242,7 +240,7 @@ class BatchIterator:
         if self.seed is None:
             return None
         self.epoch += 1
-        return torch_generator(self.seed, self.epoch)
+        return torch_generator(self.seed, Stream.BATCHES, self.epoch)
 
     def _order(self, generator: torch.Generator | None) -> Tensor:
         if generator is None:
@@ -262,7 +260,7 @@ def split_rows(
 
     No more than ``most`` rows are held out.
     """
-    order = np.random.default_rng(seed).permutation(len(index))
+    order = numpy_generator(seed).permutation(len(index))
     n_held_out = min(max(1, round(fraction * len(index))), len(index) - 1, most)
     parts = (np.sort(order[n_held_out:]), np.sort(order[:n_held_out]))
     train, held_out = ((index[p], None if weight is None else weight[p]) for p in parts)

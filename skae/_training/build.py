@@ -9,7 +9,6 @@ import numpy as np
 import scipy.sparse as sp
 from skorch.callbacks import BatchScoring, Callback, EpochScoring, PassthroughScoring
 
-from skae._random import derive_seed
 from skae._scaling import ColumnSummary, Scaling, fit_scaling, summarise_columns
 from skae._training.auto import choose_device, default_scaling
 from skae._training.batches import to_csr, to_tensor
@@ -57,7 +56,7 @@ def build(
         plan=plan,
         sparse_method=spec.sparse_method,
         row_gradients=_row_gradients(training),
-        seed=derive_seed(training.seed, 0),
+        seed=training.seed,
     )
     net = _make_net(module, training, device)
     return FittedModel(spec, X.shape[1], net, of_rows, sp.issparse(X))

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from skae._blocks import cells_per_row, row_blocks
 from skae._kernels.csr import Csr
 from skae._scaling import Scaling
 from skae._training.batches import to_csr, to_tensor
 from skae._training.encoder_input import EncoderInput
 from skae._training.fitted import FittedModel
 
-_CELLS_PER_BLOCK, _ROWS_PER_BLOCK = 2**20, 4096
 # Scaled columns are about one; the square of this alone throws a network off.
 _LARGE = 1e3
 # Ten times the usual learning rate: from here on it may be the cause beside a large number.
@@ -69,8 +69,7 @@ def _largest(
     X, index: np.ndarray, scaling: Scaling | None, encoder_input: EncoderInput
 ) -> tuple[int, float, float]:
     """Return column and value of the number that is largest for the encoder, and that number."""
-    step = _ROWS_PER_BLOCK if sp.issparse(X) else max(1, _CELLS_PER_BLOCK // X.shape[1])
-    blocks = (X[index[start : start + step]] for start in range(0, len(index), step))
+    blocks = (X[index[block]] for block in row_blocks(len(index), cells_per_row(X)))
     return max((_largest_of(rows, scaling, encoder_input) for rows in blocks), key=itemgetter(2))
 
 

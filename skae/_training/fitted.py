@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor
 
-from skae._random import derive_seed, torch_generator
+from skae._random import Stream, numpy_generator, torch_generator
 from skae._scaling import Scaling
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
@@ -28,7 +28,6 @@ from skae.samplers import Sampler
 _FARTHEST_SCALED, _FARTHEST = 1e18, 1e30
 _LARGEST = 1e300  # total of a row, of which there are no means that are not finite
 _LOWEST_SCORE = float(np.finfo(np.float32).min)
-_TOTALS, _CODES = 1, 1  # purposes of the random streams of new rows
 
 
 class _Computable(Support):
@@ -177,10 +176,10 @@ class FittedModel:
         module, likelihood = self.net.module_, self.likelihood
         codes = self._draw_codes(n_samples, seed)
         device = next(module.parameters()).device
-        generator = torch_generator(seed, device=device)
+        generator = torch_generator(seed, Stream.ROWS, device=device)
         totals = None
         if likelihood.conditional_on_total:
-            chooser = np.random.default_rng(derive_seed(seed, _TOTALS))
+            chooser = numpy_generator(seed, Stream.TOTALS)
             totals = chooser.choice(self.totals, len(codes))
         blocks = self._decoded(
             lambda code, total: module.draw(code, generator, total), codes, totals
@@ -191,13 +190,15 @@ class FittedModel:
     def _draw_codes(self, n_samples: int, seed: int) -> np.ndarray:
         """Return new codes: from a density on the training codes, or the prior."""
         if self.spec.sampler is None:
-            generator = torch_generator(seed, _CODES)
+            generator = torch_generator(seed, Stream.CODES)
             return self.net.module_.bottleneck.sample(n_samples, generator).numpy()
         if self.sampler is None:
             sampler = clone(self.spec.sampler)
-            sampler.fit(self.training_codes, np.random.RandomState(self.net.seed))
+            sampler.fit(
+                self.training_codes, numpy_generator(self.net.seed, Stream.DENSITY_OF_CODES)
+            )
             self.sampler = sampler
-        return self.sampler.sample(n_samples, np.random.RandomState(seed))
+        return self.sampler.sample(n_samples, numpy_generator(seed, Stream.CODES))
 
     def _totals_for(self, codes, rows) -> np.ndarray | None:
         """Return the total of each row to be decoded, where the likelihood is given totals."""

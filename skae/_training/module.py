@@ -16,7 +16,7 @@ from skae._kernels.last_layer import LastLayerInputs, LossOptions
 from skae._kernels.output import csr_log_likelihood, csr_loss
 from skae._kernels.rows import ColumnSquares
 from skae._modules import last_linear
-from skae._random import derive_seed
+from skae._random import Stream, derive_seed
 from skae._scaling import ColumnSummary, Scaling
 from skae._state import State
 from skae._training.batches import Batch
@@ -102,7 +102,7 @@ class AutoencoderModule(nn.Module):
     row_gradients : bool
         Whether the optimiser takes gradients of some rows of a parameter.
     seed : int
-        Fixes the initial weights.
+        Fixes the initial weights and the points of scores.
     """
 
     # Any modules of the user's; sequences where CSR rows are taken as they are.
@@ -130,13 +130,13 @@ class AutoencoderModule(nn.Module):
         self.network, self.noise, self.noise_level = network, noise, noise_level
         moments = {"mean": _tensor(columns.mean), "variance": _tensor(columns.variance)}
         self.noise_state = None if noise is None else State(noise, **moments)
-        self.bottleneck = bottleneck.build(layout, derive_seed(seed, 1))
+        self.bottleneck = bottleneck.build(layout, seed)
         self.observation = Observation(likelihood, columns.mean, columns.variance)
         self.encoder, self.decoder, self.cost = network.make(
             layout,
             n_encoder_outputs=self.bottleneck.n_inputs,
             n_decoder_outputs=layout.n_features * likelihood.n_outputs,
-            seed=derive_seed(seed, 0),
+            seed=derive_seed(seed, Stream.WEIGHTS),
         )
         if network.adjustable:
             if last_linear(self.encoder) is not None:

@@ -13,17 +13,13 @@ from skorch.callbacks import EpochTimer, PrintLog
 from skorch.exceptions import DeviceWarning
 from torch import nn
 
-from skae._random import torch_generator
+from skae._random import Stream, torch_generator
 from skae._training.batches import Batch, BatchIterator, Rows
 from skae._training.bottlenecks import Terms
 from skae._training.callbacks import EndOfTraining
 from skae._training.moments import Moment
 from skae._training.optimizers import make_optimizer
 from skae._training.surroundings import usual_torch
-
-# Purposes of the random streams that are derived from the seed of a net.
-_SHUFFLE, _TRAIN, _VALID = 1, 2, 3
-
 
 _ASK_THE_ESTIMATOR = (
     "The net of an autoencoder gives no answers about X: it does not know how columns are scaled. "
@@ -109,16 +105,16 @@ class AutoencoderNet(NeuralNet):
 
     def get_iterator(self, dataset, training=False):
         """Return an iterator over batches, in a new order in every epoch of training."""
-        seed = self.seed + _SHUFFLE if training else None
+        seed = self.seed if training else None
         return BatchIterator(dataset, self.batch_size, seed, epoch=len(self.history))
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Seed this epoch; the noise of the validation loss is the same in all."""
         super().on_epoch_begin(net, dataset_train, dataset_valid, **kwargs)
         self._train_generator = torch_generator(
-            self.seed, _TRAIN, len(self.history), device=self.device
+            self.seed, Stream.TRAINING, len(self.history), device=self.device
         )
-        self._valid_generator = torch_generator(self.seed, _VALID, device=self.device)
+        self._valid_generator = torch_generator(self.seed, Stream.VALIDATION, device=self.device)
 
     def train_step_single(self, batch, **fit_params):
         """Compute the loss of a batch and its gradients."""

@@ -8,7 +8,7 @@ import numpy as np
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
-from skae._random import derive_seed, global_torch_seed
+from skae._random import Stream, derive_seed, global_torch_seed
 from skae._training.auto import choose_batch_size, choose_n_epochs
 from skae._training.batches import Rows, WeightedIndex, make_rows, split_rows
 from skae._training.callbacks import (
@@ -30,8 +30,6 @@ from skae.networks import Network
 
 # Cells and rows that early stopping holds out at most; the rows are fewer in very wide tables only.
 _MOST_CELLS_HELD_OUT, _FEWEST_HELD_OUT = 2**28, 256
-
-_HOLD_OUT, _MODULES_OF_USERS = 4, 5  # purposes of random streams of a net
 
 
 def _check_monitors(net: AutoencoderNet) -> None:
@@ -90,7 +88,7 @@ def _hold_out(model: FittedModel, X, index, weight, fraction: float) -> tuple[We
     net = model.net
     # So few that their exact loss is no great part of an epoch.
     most = max(_FEWEST_HELD_OUT, _MOST_CELLS_HELD_OUT // X.shape[1])
-    seed = derive_seed(net.seed, _HOLD_OUT)
+    seed = derive_seed(net.seed, Stream.HELD_OUT_ROWS)
     part, held_out = split_rows(index, weight, fraction, seed, most)
     return part, make_rows(X, *held_out, model.scaling, net.device, net.module_.takes_csr)
 
@@ -163,4 +161,4 @@ def _seeded_if_needed(net: AutoencoderNet, network: Network):
     """Seed torch's global generators for modules that draw from them."""
     if not network.uses_global_generator:
         return contextlib.nullcontext()
-    return global_torch_seed(derive_seed(net.seed, _MODULES_OF_USERS, len(net.history)))
+    return global_torch_seed(derive_seed(net.seed, Stream.MODULES_OF_USERS, len(net.history)))

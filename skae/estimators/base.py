@@ -15,7 +15,6 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
@@ -23,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._hints import HintsMixin
 from skae._random import draw_seed
+from skae._sklearn import fit_context
 from skae._tables import to_sparse_interface, validate_table, weighed_rows
 from skae._training.bottlenecks import BottleneckSpec
 from skae._training.fit import fit_model
@@ -52,7 +52,7 @@ class BaseAutoencoder(
 
     # Training.
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
         """Train the network on the rows of X.
 
@@ -81,7 +81,7 @@ class BaseAutoencoder(
         resume = self.warm_start and hasattr(self, "net_")
         return self._fit(X, sample_weight, resume, one_epoch=False)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
         """Make one pass over the rows of X, at the learning rate ``learning_rate_init``.
 

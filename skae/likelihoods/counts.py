@@ -29,12 +29,21 @@ _SERIES_FROM = 10.0
 # keeps totals of 1e9, and the squares of such means, finite in single precision.
 _LARGEST_LOG_SHARE = 10.0
 
+# Largest number of items that are drawn for a row: what a whole number of 64 bits holds.
+_MOST_ITEMS = 2.0**62
+
 # Smallest share that the decoder is started at, for columns of zeros.
 _SMALLEST_SHARE = 1e-10
 
 # Range of log theta, and of theta at the start, which is well inside of it.
 _LOG_THETA = (math.log(1e-4), math.log(1e6))
 _START_THETA = (1e-2, 1e3)
+
+
+def _numpy_generator(generator: torch.Generator) -> np.random.Generator:
+    """Return a generator for what torch draws from its global one alone, or does not draw."""
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    return np.random.default_rng(seed)
 
 
 def _remainder(z: Tensor) -> Tensor:
@@ -177,9 +186,7 @@ def _nb_draw(
     """Draw a mean from the gamma distribution of each entry, and a Poisson count for it."""
     mean = _mean(log_share, total).detach()
     theta = _inverse_dispersion(log_theta).detach().expand_as(mean)
-    # The gamma distribution of torch takes no generator; numpy's does.
-    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    gamma = np.random.default_rng(seed).standard_gamma(theta.cpu().double().numpy())
+    gamma = _numpy_generator(generator).standard_gamma(theta.cpu().double().numpy())
     return torch.poisson(mean * torch.from_numpy(gamma).to(mean) / theta, generator=generator)
 
 
@@ -388,20 +395,8 @@ class Multinomial(_Counts):
         return total * raw.softmax(dim=1)
 
     def sample(self, raw: Tensor, generator: torch.Generator, *, total: Tensor) -> Tensor:
-        """Draw as many items as the total says.
-
-        The items are split between the left and the right half of the columns, these between their
-        halves, and so on: each split is binomial, and nothing of the size of the total is made.
-        """
-        n_features = raw.shape[1]
-        shares = [raw.detach().softmax(dim=1)]
-        while shares[-1].shape[1] > 1:
-            pairs = F.pad(shares[-1], (0, shares[-1].shape[1] % 2)).unflatten(1, (-1, 2))
-            shares.append(pairs.sum(dim=2))
-        counts = total.to(raw.dtype).expand(len(raw), 1).contiguous()
-        for finer, coarser in zip(shares[-2::-1], shares[:0:-1], strict=True):
-            left = finer[:, ::2] / coarser.clamp_min(torch.finfo(raw.dtype).tiny)
-            to_left = torch.binomial(counts, left.clamp_max(1.0), generator=generator)
-            counts = torch.stack([to_left, counts - to_left], dim=2).flatten(1)
-            counts = counts[:, : finer.shape[1]].contiguous()
-        return counts[:, :n_features]
+        """Draw as many items as the total says; nothing of that size is made."""
+        shares = raw.detach().cpu().double().softmax(dim=1).numpy()
+        n_items = total[:, 0].cpu().double().clamp_max(_MOST_ITEMS).long().numpy()
+        counts = _numpy_generator(generator).multinomial(n_items, shares)
+        return torch.from_numpy(counts).to(raw)

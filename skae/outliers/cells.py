@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-CELLS_PER_BLOCK = 2**21
+from skae._blocks import row_blocks
 
 
 def used_columns(
@@ -37,9 +37,8 @@ def by_width(union: np.ndarray, n_used: np.ndarray, depth: int) -> Iterator[tupl
     widths = 2 ** np.ceil(np.log2(np.maximum(n_used, 1))).astype(int)
     for width in np.unique(widths):
         group = np.flatnonzero(widths == width)
-        step = max(1, CELLS_PER_BLOCK // (int(width) * depth))
-        for start in range(0, len(group), step):
-            index = group[start : start + step]
+        for block in row_blocks(len(group), int(width) * depth):
+            index = group[block]
             yield index, _pick_columns(union, n_used, index, int(width))
 
 

@@ -18,7 +18,7 @@ from skae._validation import Component
 from skae.constraints import Interval, InvalidParameterError
 from skae.outliers.deviations import Deviations, Network, Weights, deviations_from_neighbours
 from skae.outliers.neighbours import MeanOfNearest, NearestRows
-from skae.outliers.rows import Rows, map_blocks, row_blocks
+from skae.outliers.rows import Rows, map_blocks
 from skae.outliers.same_rows import Units
 
 
@@ -201,7 +201,7 @@ class RobustNeighboursAndNetwork(Criterion):
             X, units = rows.values, training.units
             return neighbours.mean_distance(units.scaled(X), units.tolerance(X))
 
-        n_blocks = len(list(row_blocks(*training.rows.values.shape)))
+        n_blocks = len(list(training.rows.blocks()))
         blocks = training.track(map_blocks(distance, training.rows), n_blocks, "trusted rows")
         return _all_but_largest(
             np.concatenate(list(blocks)), training.learned, training.contamination

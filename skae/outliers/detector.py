@@ -6,11 +6,12 @@ from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.base import BaseEstimator, OutlierMixin
 
 from skae._blas import one_blas_thread
 from skae._hints import HintsMixin
-from skae._random import derive_seed, draw_seed
+from skae._random import Stream, derive_seed, draw_seed, numpy_generator
+from skae._sklearn import fit_context
 from skae._tables import check_weights
 from skae._validation import resolve, restored_on_error
 from skae.constraints import HasMethods, Interval, Names, StrOptions
@@ -213,7 +214,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
 
     # Training -----------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, sample_weight=None):
         """Learn what rows are like.
 
@@ -249,7 +250,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
         weight = _weights(sample_weight, rows)
         self._check_settings_of_network()
         seed = draw_seed(self.random_state)
-        held_out = deal_out(rows.values, weight, self.cv, derive_seed(seed, 1) % 2**32)
+        held_out = deal_out(rows.values, weight, self.cv, derive_seed(seed, Stream.FOLDS, bits=32))
         kept = np.flatnonzero(weight)
         rows, weight, held_out = rows.take(kept), weight[kept], held_out[kept]
         same_rows = SameRows(rows.values)
@@ -264,7 +265,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
                 distinct,
                 same_rows,
                 settings,
-                derive_seed(seed, 2, k),
+                derive_seed(seed, Stream.MEMBERS, k, bits=31),
                 f"Fold {k + 1} of {held_out.shape[1]}",
             )
             for k in range(held_out.shape[1])
@@ -331,8 +332,8 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
         weight = calibration if calibration.any() else weight
         index = np.flatnonzero(weight)
         if not self._robust and len(index) > _MOST_CALIBRATION_ROWS:
-            state = np.random.RandomState(derive_seed(seed, 3) % 2**32)
-            index = np.sort(state.permutation(index)[:_MOST_CALIBRATION_ROWS])
+            draws = numpy_generator(seed, Stream.CALIBRATION_ROWS)
+            index = np.sort(draws.permutation(index)[:_MOST_CALIBRATION_ROWS])
         scores = ensemble.raw_scores(rows.take(index), self._tracker("Training rows"))
         n_bad = np.count_nonzero(~np.isfinite(scores))
         if n_bad:

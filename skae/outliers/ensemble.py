@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from skae._blas import one_blas_thread
 from skae.outliers.folds import Judges
-from skae.outliers.rows import Columns, Rows, row_blocks
+from skae.outliers.rows import Columns, Rows
 
 # Columns that a sparse row does not use are left out of its shares below this part of its score.
 _SMALLEST_SHARE = 1e-3
@@ -47,9 +47,7 @@ class Ensemble(NamedTuple):
         """Return the mean shares of the features (CSR for CSR), and what was left out of a row."""
         sparse = sp.issparse(rows.values)
         shares, left_out = [], []
-        for block, start in zip(
-            self._blocks(rows, track), row_blocks(*rows.values.shape), strict=True
-        ):
+        for block, start in zip(self._blocks(rows, track), rows.blocks(), strict=True):
             dense = self._mean(block, "shares")
             kept = _sparse_shares(dense, rows.values[start]) if sparse else dense
             shares.append(kept)
@@ -68,7 +66,7 @@ class Ensemble(NamedTuple):
 
     def _blocks(self, rows: Rows, track: Callable) -> Iterator[Rows]:
         """Yield rows a block at a time, in the format that the members learned from."""
-        blocks = list(row_blocks(*rows.values.shape))
+        blocks = list(rows.blocks())
         for block in track(blocks, len(blocks), "scores"):
             yield rows.take(block).in_format(self.sparse, self.columns)
 

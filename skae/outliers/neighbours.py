@@ -17,9 +17,9 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils.extmath import row_norms
 
+from skae._blocks import row_blocks
 from skae.outliers.cells import by_width, cells_of, used_columns
 
-_CELLS_PER_BLOCK = 2**21
 _ROWS_MULTIPLE = 16
 # More candidates than neighbours are compared exactly: the product that finds them rounds.
 _SPARE_CANDIDATES = 4
@@ -115,7 +115,8 @@ class NearestRows:
         """
         n_candidates = min(len(self.references), self.n_neighbors + 1 + _SPARE_CANDIDATES)
         width = self.references.rows.shape[1] if not sp.issparse(X) else 1
-        for block in _blocks(X.shape[0], max(len(self.references), n_candidates * width)):
+        width *= n_candidates
+        for block in row_blocks(X.shape[0], max(len(self.references), width), _ROWS_MULTIPLE):
             candidates = self._candidates(X[block], n_candidates)
             for index, columns, x, near in self._gather(X[block], candidates):
                 place = block.start + index
@@ -186,7 +187,7 @@ class MeanOfNearest:
         width = references.shape[1]
         if sp.issparse(X):  # about so many columns are in use among the neighbours of a row
             width = min(width, self.n_neighbors * (1 + references.nnz // len(self.references)))
-        for block in _blocks(X.shape[0], max(len(self.references), width)):
+        for block in row_blocks(X.shape[0], max(len(self.references), width), _ROWS_MULTIPLE):
             squared = self._squared_distances(X[block], tolerance[block])
             neighbours = smallest(squared, self.n_neighbors)
             near = self._average(neighbours, references), self._average(neighbours, self.squares)
@@ -200,7 +201,7 @@ class MeanOfNearest:
     def mean_distance(self, X, tolerance: np.ndarray) -> np.ndarray:
         """Return the mean distance of each row to its neighbours."""
         result = np.empty(X.shape[0])
-        for block in _blocks(X.shape[0], len(self.references)):
+        for block in row_blocks(X.shape[0], len(self.references), _ROWS_MULTIPLE):
             squared = self._squared_distances(X[block], tolerance[block])
             nearest = np.partition(squared, self.n_neighbors - 1, axis=1)[:, : self.n_neighbors]
             result[block] = np.sqrt(nearest).mean(axis=1)
@@ -261,10 +262,3 @@ def _combination(difference: np.ndarray) -> np.ndarray:
     gram += (_RIDGE * spread + 1e-12)[:, None, None] * np.eye(n_neighbors)
     weight = np.linalg.solve(gram, np.ones((*gram.shape[:2], 1)))[..., 0]
     return weight / weight.sum(axis=1, keepdims=True)
-
-
-def _blocks(n_rows: int, cells_per_row: int) -> Iterator[slice]:
-    """Yield slices of rows with a bounded number of cells, a multiple of 16 rows each."""
-    step = max(1, _CELLS_PER_BLOCK // (cells_per_row * _ROWS_MULTIPLE)) * _ROWS_MULTIPLE
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))

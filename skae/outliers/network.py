@@ -9,7 +9,6 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import has_fit_parameter
 
-from skae._random import derive_seed
 from skae.estimators.denoising import DenoisingAETransformer
 from skae.outliers.rows import Rows
 
@@ -51,7 +50,7 @@ def fit_network(X, counts: np.ndarray, seed: int, **settings) -> DenoisingAETran
         max_iter=-(-min(STEPS, 100 + 2 * n_rows) // n_batches),
         tol=0.0,
         n_iter_no_change=STEPS,
-        random_state=derive_seed(seed, 2) % 2**31,
+        random_state=seed,
         **settings,
     )
     with warnings.catch_warnings():

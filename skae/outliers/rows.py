@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from pandas.util import hash_array
-from sklearn.utils import _safe_indexing
 
-_CELLS_PER_BLOCK, _FEWEST_ROWS = 2**20, 32
+from skae._blocks import row_blocks
+from skae._sklearn import safe_indexing
+
+# A network works on no fewer rows at once: it would fill them up.
+_FEWEST_ROWS = 32
 
 
 class Columns:
@@ -54,12 +57,17 @@ class Rows(NamedTuple):
     values: Any  # ndarray or CSR of shape (n_rows, n_features)
     given: Any  # what the estimator of the user gets; the values themselves, or a DataFrame
 
+    def blocks(self) -> Iterator[slice]:
+        """Yield slices of rows that may be made dense."""
+        n_rows, n_features = self.values.shape
+        return row_blocks(n_rows, n_features, _FEWEST_ROWS)
+
     def take(self, index: np.ndarray | slice) -> Rows:
         """Return some of the rows, without a copy where these are all in their order."""
         if _is_all(index, self.values.shape[0]):
             return self
         values = self.values[index]
-        given = values if self.given is self.values else _safe_indexing(self.given, index)
+        given = values if self.given is self.values else safe_indexing(self.given, index)
         return Rows(values, given)
 
     def in_format(self, sparse: bool, columns: Columns | None) -> Rows:
@@ -90,17 +98,9 @@ def holds_anything(X) -> bool:
     return is_frame(X) or np.asarray(X).dtype.kind in "OUS"
 
 
-def row_blocks(n_rows: int, n_features: int) -> Iterator[slice]:
-    """Yield slices of rows that may be made dense."""
-    # The network works on no fewer rows than this at once; it would fill them up.
-    step = max(_FEWEST_ROWS, _CELLS_PER_BLOCK // n_features // _FEWEST_ROWS * _FEWEST_ROWS)
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))
-
-
 def map_blocks(function: Callable, rows: Rows) -> Iterator[Any]:
     """Yield what a function says of one block of rows after another."""
-    return (function(rows.take(block)) for block in row_blocks(*rows.values.shape))
+    return (function(rows.take(block)) for block in rows.blocks())
 
 
 def numbers_of(X) -> np.ndarray:

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from skae._blocks import cell_budget, cells_per_row, row_blocks
+from skae._random import Stream, numpy_generator
 from skae._scaling import Scaling
-from skae.outliers.rows import row_blocks
 
 # Single precision rounds to 2**-24 of the size of a value; a few such steps make up a round trip.
 _ROUNDING = 2.0**-20
@@ -26,7 +27,6 @@ _MOST_DEVIATIONS = 1e-3
 _N_KEYS, _ROWS_ASKED = 4, 2000
 # Products round as well, in proportion to their size.
 _ROUNDING_OF_KEYS = 1e-12
-_PAIRS_AT_ONCE = 2**22
 # Where rows lie so close that each is next to another, they are first sorted into cells of so many
 # tolerances, and then into cells of one.
 _CELLS = (64.0, 1.0)
@@ -49,7 +49,8 @@ class SameRows:
 
     def __init__(self, X):
         self.scaling = usual_deviations(X)
-        self.vectors = np.random.RandomState(0).normal(size=(X.shape[1], _N_KEYS))
+        draws = numpy_generator(0, Stream.KEYS_OF_ROWS)
+        self.vectors = draws.normal(size=(X.shape[1], _N_KEYS))
         keys, tolerance = self._keys(X)
         self.group = _by_first_key(_group(keys, tolerance), keys)
         _, first = np.unique(self.group, return_index=True)
@@ -65,8 +66,9 @@ class SameRows:
         stop = np.searchsorted(self.first_key, keys[:, 0] + reach, side="right")
         found = np.full(len(keys), -1)
         n_pairs = np.cumsum(stop - start)
-        n_parts = 1 + (n_pairs[-1] if len(n_pairs) else 0) // _PAIRS_AT_ONCE
-        bounds = np.searchsorted(n_pairs, np.arange(1, n_parts) * _PAIRS_AT_ONCE)
+        pairs_at_once = max(1, cell_budget() // _N_KEYS)
+        n_parts = 1 + (n_pairs[-1] if len(n_pairs) else 0) // pairs_at_once
+        bounds = np.searchsorted(n_pairs, np.arange(1, n_parts) * pairs_at_once)
         for rows in np.split(np.arange(len(keys)), bounds):
             query, group = _pairs(rows, start[rows], stop[rows])
             distance = np.abs(self.keys[group] - keys[query]).max(axis=1)
@@ -107,7 +109,7 @@ class SameRows:
     def _keys(self, X) -> tuple[np.ndarray, np.ndarray]:
         """Return what rows are known by, (n_samples, n_keys), and how far that may be off."""
         keys, tolerance = np.empty((X.shape[0], _N_KEYS)), np.empty(X.shape[0])
-        for block in row_blocks(*X.shape):
+        for block in row_blocks(X.shape[0], cells_per_row(X)):
             rows = scaled(X[block], self.scaling)
             keys[block] = rows @ self.vectors
             tolerance[block] = self.tolerance(X[block])

@@ -9,7 +9,7 @@ import torch
 from scipy.special import gammaincinv
 from torch import Tensor
 
-from skae._random import torch_generator
+from skae._random import Stream, torch_generator
 
 # What the score of one row may decode.
 _DECODED_CELLS = 2**20
@@ -27,7 +27,7 @@ def choose_n_points(n_features: int) -> int:
 def normal_points(n_points: int, n_components: int, seed: int) -> Tensor:
     """Return standard normal draws, fixed by the seed."""
     points = torch.empty(n_points, n_components, dtype=torch.float32)
-    return points.normal_(generator=torch_generator(seed))
+    return points.normal_(generator=torch_generator(seed, Stream.SCORE_POINTS))
 
 
 def cubature_points(n_components: int, most: int, seed: int) -> Tensor:
@@ -41,7 +41,7 @@ def cubature_points(n_components: int, most: int, seed: int) -> Tensor:
     are those of Genz and Monahan (1998). Where k is more than half of ``most``, one sphere has a
     part of the basis.
     """
-    generator = torch_generator(seed)
+    generator = torch_generator(seed, Stream.SCORE_POINTS)
     n_spheres = max(1, most // (2 * n_components))
     shares = (np.arange(n_spheres) + 0.5) / n_spheres
     radii = np.sqrt(2.0 * gammaincinv(n_components / 2, shares))  # quantiles of chi

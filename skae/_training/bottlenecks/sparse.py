@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skae._random import torch_generator
+from skae._random import Stream, torch_generator
 from skae._state import State
 from skae._training.bottlenecks.base import Bottleneck, Term
 from skae.networks import Layout
@@ -54,7 +54,10 @@ class SparseBottleneck(Bottleneck):
         super().__init__(n_components)
         self.sparsity, self.n_active = sparsity, n_active
         self.state = State(
-            sparsity, n_components=n_components, n_active=n_active, generator=torch_generator(seed)
+            sparsity,
+            n_components=n_components,
+            n_active=n_active,
+            generator=torch_generator(seed, Stream.STATE_AT_START),
         )
         self.steered = is_steered(sparsity, weight)
         # A weight that is steered changes all the time, and the objective with it; how well the

@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skae._random import torch_generator
+from skae._random import Stream, torch_generator
 from skae._state import State
 from skae._training.bottlenecks.base import Bottleneck, Term
 from skae._training.bottlenecks.points import choose_n_points, cubature_points, normal_points
 from skae.networks import Layout, linear_layers
 from skae.priors import Prior
 from skae.schedules import Schedule
-
-# Purpose of a random stream of a bottleneck.
-_PRIOR = 1
 
 
 class VariationalBottleneck(Bottleneck):
@@ -63,7 +60,7 @@ class VariationalBottleneck(Bottleneck):
     ):
         super().__init__(n_components)
         self.state = State(
-            prior, n_components=n_components, generator=torch_generator(seed, _PRIOR)
+            prior, n_components=n_components, generator=torch_generator(seed, Stream.STATE_AT_START)
         )
         self.prior, self.beta, self.warmup, self.free_bits = prior, beta, warmup, free_bits
         self.factor = 1.0

@@ -1,6 +1,7 @@
-"""Which real data are always there? Text that was installed together with skae.
+"""Which real text is always there? The docstrings of installed packages.
 
-Nothing is downloaded and nothing is imported: the source files of installed packages are parsed.
+Not an example but what several of them load. Nothing is downloaded and nothing is imported: the
+source files of the packages are parsed.
 """
 
 from __future__ import annotations
@@ -10,13 +11,10 @@ import importlib.util
 import re
 import warnings
 from collections.abc import Iterator
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
-
-from skae.constraints import Interval, validate_params
 
 #: The packages whose docstrings are read, by the name under which they are imported. The place in
 #: this tuple is the label.
@@ -46,14 +44,6 @@ _GIVEN_AWAY = [
 ]
 
 
-@validate_params(
-    {
-        "n_per_package": [Interval(Integral, 1, None, closed="left")],
-        "min_words": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
-)
 def load_docstrings(*, n_per_package=500, min_words=30, random_state=0):
     """Load docstrings of numpy, pandas, scipy, scikit-learn and torch, to be told apart.
 
@@ -92,8 +82,6 @@ def load_docstrings(*, n_per_package=500, min_words=30, random_state=0):
 
     Raises
     ------
-    InvalidParameterError
-        A parameter is out of its range.
     ModuleNotFoundError
         The source files of a package are not there.
 
@@ -104,7 +92,7 @@ def load_docstrings(*, n_per_package=500, min_words=30, random_state=0):
 
     Examples
     --------
-    >>> from skae.datasets import load_docstrings
+    >>> from docstrings import load_docstrings
     >>> docstrings = load_docstrings(n_per_package=20)
     >>> len(docstrings.data), docstrings.target.shape
     (100, (100,))
@@ -190,7 +178,7 @@ def strip_give_aways(text: str) -> str:
 
     Examples
     --------
-    >>> from skae.datasets import strip_give_aways
+    >>> from docstrings import strip_give_aways
     >>> strip_give_aways("Like numpy.sum, for a :class:`Tensor` in PyTorch.")
     'Like , for a `Tensor` in .'
     """
