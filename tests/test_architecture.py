@@ -87,9 +87,11 @@ HOME_OF_PRIVATE = {
     "_safe_indexing": "skae/_sklearn.py",
     "_indices": "skae/_kernels/rows.py",
     "_values": "skae/_kernels/rows.py",
-    "_forward_hooks": "skae/_training/module.py",
-    "_forward_pre_hooks": "skae/_training/module.py",
-    "_backward_hooks": "skae/_training/module.py",
+    "_forward_hooks": "skae/_modules.py",
+    "_forward_pre_hooks": "skae/_modules.py",
+    "_backward_hooks": "skae/_modules.py",
+    "_backward_pre_hooks": "skae/_modules.py",
+    "_ConvNd": "skae/_modules.py",
     "_set_training": "skae/_training/net.py",
 }
 # Names with an underscore that Python documents.

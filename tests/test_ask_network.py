@@ -442,7 +442,7 @@ def test_posterior_starts_as_wide_as_the_prior_where_the_encoder_ends_with_a_lin
 
     for network, expected in ((Images(), True), (Behind(), False)):
         module = first_module(VAETransformer, network)
-        h = module.encoder(module.encoder_units(torch.as_tensor(images()).float()))
+        h = module.encoder(module.encoder_input(torch.as_tensor(images()).float()))
         log_std = module.bottleneck.posterior(h)[1].detach()
         assert torch.allclose(log_std, torch.zeros_like(log_std), atol=1e-6) == expected
 

@@ -186,8 +186,8 @@ class InterruptedSparse(SparseAutoencoderTransformer):
 
     on = False
 
-    def _after_fit(self, X):
-        super()._after_fit(X)
+    def _record_own(self):
+        super()._record_own()
         if self.on:
             kill()
 

@@ -32,6 +32,7 @@ def build(
     A location-scale family is trained on scaled rows; for any other likelihood the target is X
     itself, and only what the encoder sees is scaled.
     """
+    _check_callbacks(training.callbacks)
     likelihood, device = spec.likelihood, choose_device(training.device)
     columns = summarise_columns(X, index, weight)
     of_rows, of_encoder = _scalings(spec, columns, sp.issparse(X))
@@ -110,7 +111,6 @@ def _norm_and_cap(rows, scaling: Scaling | None) -> tuple[float, float]:
 
 def _make_net(module: Any, training: TrainingSpec, device: str) -> AutoencoderNet:
     """Return an initialised net about what ``module`` makes."""
-    _check_callbacks(training.callbacks)
     net = AutoencoderNet(
         module,
         WeightedSum,

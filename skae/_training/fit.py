@@ -17,7 +17,7 @@ from skae._training.diagnosis import advice
 from skae._training.fitted import FittedModel
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
-from skae._training.trainer import train, unchanged_on_error
+from skae._training.trainer import train
 from skae.exceptions import NonFiniteLossError
 
 
@@ -44,7 +44,7 @@ def fit_model(
         How it is trained.
     previous : FittedModel or None
         A model to go on from: its network, scaling, optimiser and objective stay, and its net is
-        trained in place. Where that fails, the net is as it was.
+        trained in place. `unchanged_on_error` about the call is the way back.
     feature_names : sequence of str or None
         What an error calls the columns.
 
@@ -61,12 +61,11 @@ def fit_model(
     index, weight = merge_duplicates(X, weight)
     model = previous.to_go_on(spec) if previous else build(X, index, weight, spec, training)
     rows = X[representatives(index, weight)]
-    with unchanged_on_error(model.net):
-        try:
-            model.converged = train(model, X, index, weight, training)
-        except NonFiniteLossError as error:
-            model.summarise_training(rows)
-            likely = advice(model, X, index, feature_names, resumed=previous is not None)
-            raise NonFiniteLossError(f"{error} {likely}", model) from None
+    try:
+        model.converged = train(model, X, index, weight, training)
+    except NonFiniteLossError as error:
         model.summarise_training(rows)
+        likely = advice(model, X, index, feature_names, resumed=previous is not None)
+        raise NonFiniteLossError(f"{error} {likely}", model) from None
+    model.summarise_training(rows)
     return model

@@ -117,26 +117,30 @@ def _first(model: FittedModel, training: TrainingSpec, n_epochs: int, n_batches:
 
 
 @contextlib.contextmanager
-def unchanged_on_error(net: AutoencoderNet):
-    """Put a net that was trained before back as it was, where going on with it fails.
+def unchanged_on_error(model: FittedModel | None):
+    """Put a model that is trained on back as it was, where the block fails.
 
-    A loss that is not finite is no such failure: the net then keeps its last finite weights.
+    A loss that is not finite is no such failure: the net then keeps its last finite weights. None
+    stands for a model that is yet to be made, which is no loss.
     """
+    if model is None:
+        yield
+        return
+    net = model.net
     for group in net.optimizer_.param_groups:
         group["lr"] = group["initial_lr"]  # wherever the last training left it
     n_epochs = len(net.history)
-    net.start = Moment(net, with_optimizer=True) if n_epochs else None
+    net.start = start = Moment(net, with_optimizer=True)
     others = net.lowest_losses.copy(), vars(net.module_.bottleneck).copy()
     try:
         yield
     except NonFiniteLossError:
         raise
     except BaseException:  # Ctrl-C too
-        if net.start is not None:
-            net.start.go_back()
-            net.lowest_losses = others[0]
-            vars(net.module_.bottleneck).update(others[1])
-            del net.history[n_epochs:]
+        start.go_back()
+        net.lowest_losses = others[0]
+        vars(net.module_.bottleneck).update(others[1])
+        del net.history[n_epochs:]
         raise
     finally:
         net.start = None

@@ -27,6 +27,7 @@ from skae._tables import to_sparse_interface, validate_table, weighed_rows
 from skae._training.bottlenecks import BottleneckSpec
 from skae._training.fit import fit_model
 from skae._training.fitted import FittedModel
+from skae._training.trainer import unchanged_on_error
 from skae._validation import restored_on_error, within_support
 from skae.estimators.specify import choose_likelihood_for, model_spec, training_spec
 from skae.exceptions import NonFiniteLossError
@@ -105,10 +106,10 @@ class BaseAutoencoder(
         return self._fit(X, sample_weight, resume=hasattr(self, "net_"), one_epoch=True)
 
     def _fit(self, X, sample_weight, resume: bool, one_epoch: bool):
+        previous = self._model if resume else None
         # The last finite weights are worth keeping.
-        with restored_on_error(self, but=(NonFiniteLossError,)):
+        with restored_on_error(self, but=(NonFiniteLossError,)), unchanged_on_error(previous):
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
-            previous = self._model if resume else None
             seed = previous.net.seed if previous else draw_seed(self.random_state)
             training = training_spec(self, seed)
             if one_epoch:

@@ -123,7 +123,7 @@ class Deviations:
         weights: Weights,
         units: Units,
     ):
-        self.neighbours, self.network, self.weight_over_usuals = neighbours, network, units
+        self.neighbours, self.network, self.units = neighbours, network, units
         self.locality = weights.locality
         floor = _LEAST_USUAL * references.values.shape[1]
         least = np.array([floor, floor, _LEAST_USUAL_OF_NETWORK])
@@ -163,7 +163,7 @@ class Deviations:
         near = np.zeros((n, n_features + 1))
         for part in self._parts(rows):
             near[part.rows[:, None], _columns(part, n_features)] = part.expected
-        said = self.weight_over_usuals.scaling.undo(near[:, :-1])
+        said = self.units.scaling.undo(near[:, :-1])
         return said if self.network is None else (said + self.network.expected(rows)) / 2
 
     def _from_network(self, rows: Rows) -> np.ndarray:
@@ -174,8 +174,8 @@ class Deviations:
 
     def _parts(self, rows: Rows) -> Iterator[_Part]:
         X = rows.values
-        tolerance = self.weight_over_usuals.tolerance(X)
-        for c in self.neighbours.compare(self.weight_over_usuals.scaled(X), tolerance):
+        tolerance = self.units.tolerance(X)
+        for c in self.neighbours.compare(self.units.scaled(X), tolerance):
             shares = c.nearest * self.weight_over_usual[0] + c.residual * self.weight_over_usual[1]
             yield _Part(c.rows, c.columns, shares, c.expected, self._divisor(c))
 

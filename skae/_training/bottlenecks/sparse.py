@@ -95,7 +95,8 @@ class SparseBottleneck(Bottleneck):
             shortfall = (self.sparsity.threshold(h, self.n_active, **state) - h).relu() @ self.dead
             if row_weight is not None:
                 shortfall = shortfall * row_weight
-            terms["revival"] = Term(shortfall.mean(), self.REVIVAL_WEIGHT, 0.0)
+            weight = self.REVIVAL_WEIGHT ** (1.0 - self.dead.mean())
+            terms["revival"] = Term(shortfall.mean(), weight, 0.0)
         if self.sparsity.penalised:
             penalty = self.sparsity.penalty(
                 h, code, step.gains(), self.recent_rate.clone(), row_weight, self.n_active, **state
