@@ -190,6 +190,19 @@ def test_dead_units_are_pulled_up_and_no_other(kind):
     assert terms["revival"].final_weight == 0.0
 
 
+def test_dead_units_are_pulled_up_the_harder_the_fewer_others_there_are():
+    weights = []
+    for signs in ([1, 1, 1, 1], [1, 1, 1, -1], [1, -1, -1, -1], [-1, -1, -1, -1]):
+        bottleneck, h = sparse(n_active=2.0), torch.tensor([signs]).float().repeat(5, 1)
+        bottleneck.on_epoch_begin(0.0)
+        step(bottleneck, h)
+        bottleneck.on_epoch_begin(0.1)
+        weights.append(float(step(bottleneck, h)[1]["revival"].weight))
+    assert weights == sorted(weights)
+    assert weights[0] == pytest.approx(bottleneck.REVIVAL_WEIGHT)
+    assert weights[-1] == 1.0
+
+
 def test_dead_units_are_neither_counted_nor_revived_outside_training():
     bottleneck = sparse()
     bottleneck.on_epoch_begin(0.0)

@@ -676,6 +676,18 @@ def test_no_collapse_where_there_is_something_to_say():
     assert vae.kl_.max() > 0.5
 
 
+def test_dead_code_is_warned_of_with_its_remedies():
+    sparse = SparseAutoencoderTransformer(
+        4, sparsity_weight=1e4, learning_rate_init=1e-2, max_iter=50, random_state=0
+    )
+    with pytest.warns(ConvergenceWarning, match=r"No unit is active.*learning_rate_init.*weight"):
+        sparse.fit(X)
+    assert sparse.n_active_ == 0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="No unit is active")
+        assert sparse.set_params(sparsity_weight=0.0).fit(X).n_active_ > 0
+
+
 @every_estimator
 def test_too_few_epochs_are_warned_of(Estimator):
     with pytest.warns(ConvergenceWarning, match="max_iter"):

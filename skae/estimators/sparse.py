@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Real
 from typing import Any
 
 import scipy.sparse as sp
+from sklearn.exceptions import ConvergenceWarning
 
 from skae._tables import to_sparse_interface
 from skae._training.bottlenecks import SparseCode
@@ -32,6 +34,11 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         Units that were active on none of those rows.
     sparsity_weight_ : float
         Weight of the penalty at the end of training.
+
+    Warns
+    -----
+    ConvergenceWarning
+        No unit is active on any row.
 
     See Also
     --------
@@ -137,3 +144,11 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         self.n_active_ = float(active.sum(axis=1).mean())
         self.n_dead_ = int((~active.any(axis=0)).sum())
         self.sparsity_weight_ = float(self.module_.bottleneck.weight)
+        if not self.n_active_:
+            warnings.warn(
+                "No unit is active on any row, so that the codes say nothing about the rows. Lower "
+                f"learning_rate_init (it is {self.learning_rate_init!r}) or sparsity_weight (it is "
+                f"{self.sparsity_weight!r}), or train longer.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )

@@ -95,8 +95,9 @@ class SparseBottleneck(Bottleneck):
             shortfall = (self.sparsity.threshold(h, self.n_active, **state) - h).relu() @ self.dead
             if row_weight is not None:
                 shortfall = shortfall * row_weight
-            weight = self.REVIVAL_WEIGHT ** (1.0 - self.dead.mean())
-            terms["revival"] = Term(shortfall.mean(), weight, 0.0)
+            # Where all units are dead there is nobody to disturb.
+            strength = self.REVIVAL_WEIGHT ** (1.0 - self.dead.mean())
+            terms["revival"] = Term(shortfall.mean(), strength, 0.0)
         if self.sparsity.penalised:
             penalty = self.sparsity.penalty(
                 h, code, step.gains(), self.recent_rate.clone(), row_weight, self.n_active, **state
