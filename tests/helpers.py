@@ -1,6 +1,7 @@
 """What several test files need: the estimators, listed once, and small data."""
 
 import contextlib
+import functools
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +14,7 @@ from skae import (
     SparseAutoencoderTransformer,
     VAETransformer,
 )
+from skae._state import State
 from skae.likelihoods import (
     LIKELIHOODS,
     Gaussian,
@@ -61,6 +63,25 @@ PENALTIES = {name: kind for name, kind in SPARSITIES.items() if kind.penalised}
 
 #: Settings that make a fit quick where only its plumbing is tested.
 QUICK = {"n_components": 3, "hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}
+
+
+class AtStart:
+    """A component beside the state that it starts with, in double precision: no method asks for it.
+
+    Laws hold for classes that train or keep something as for those that do not.
+    """
+
+    def __init__(self, component, **given):
+        self.component = component
+        tensors = State(component, **given).tensors()
+        self.state = {
+            name: value.detach().double().requires_grad_(value.requires_grad)
+            for name, value in tensors.items()
+        }
+
+    def __getattr__(self, name):
+        value = getattr(self.component, name)
+        return functools.partial(value, **self.state) if self.state and callable(value) else value
 
 
 def low_rank(n_rows=200, n_features=10, rank=3, noise=0.3, seed=0):

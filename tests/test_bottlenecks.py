@@ -399,7 +399,10 @@ def test_prior_laws_score_uses_the_prior(name):
     mean, log_std = bottleneck.posterior(h)
     draws = mean + log_std.exp() * normal(20_000, 1, 2, seed=4)
     q = torch.distributions.Normal(mean, log_std.exp())
-    ratios = prior.log_prob(draws.flatten(0, 1)).view(20_000, 5) - q.log_prob(draws).sum(dim=2)
+    state = bottleneck.state.tensors()
+    ratios = prior.log_prob(draws.flatten(0, 1), **state).view(20_000, 5) - q.log_prob(draws).sum(
+        dim=2
+    )
     assert ((ratios.mean(dim=0) - score).abs() < 4 * ratios.std(dim=0) / 20_000**0.5).all()
 
 

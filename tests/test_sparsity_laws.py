@@ -8,12 +8,18 @@ from torch import nn
 
 from skae.networks import MLP, Layout, decoder_gains, linear_layers
 from skae.sparsity import KL, L1, L2, SPARSITIES, TopK
-from tests.helpers import PENALTIES, normal
+from tests.helpers import PENALTIES, AtStart, generator, normal
 
 N_ROWS, N_UNITS = 40, 6
 
 laws = pytest.mark.parametrize("name", SPARSITIES)
 penalty_laws = pytest.mark.parametrize("name", PENALTIES)
+
+
+def made(name):
+    """Return a kind as its name makes it, beside the state that it starts with."""
+    kind = SPARSITIES[name]()
+    return AtStart(kind, n_components=N_UNITS, n_active=2.0, generator=generator())
 
 
 def some_decoder():
@@ -31,8 +37,8 @@ def penalty_of(kind, pre, n_active, gains=1.0, row_weight=None):
 
 def gradient_of(kind, pre, n_active, row_weight=None):
     pre = pre.clone().requires_grad_()
-    penalty_of(kind, pre, n_active, row_weight=row_weight).backward()
-    return pre.grad
+    penalty = penalty_of(kind, pre, n_active, row_weight=row_weight)
+    return torch.autograd.grad(penalty, [pre], materialize_grads=True)[0]
 
 
 def with_rate(rate, n_rows=50, n_units=4):
@@ -49,7 +55,7 @@ def with_rate(rate, n_rows=50, n_units=4):
 @pytest.mark.parametrize("n_active", [1, 2, 3.4, 100])
 def test_codes_are_not_negative_and_have_exact_zeros(name, n_active):
     pre = normal(N_ROWS, N_UNITS)
-    code = SPARSITIES[name]().activate(pre, n_active)
+    code = made(name).activate(pre, n_active)
     assert code.shape == pre.shape
     assert (code >= 0).all()
     assert (code[pre <= 0] == 0).all()
@@ -59,12 +65,12 @@ def test_codes_are_not_negative_and_have_exact_zeros(name, n_active):
 
 @laws
 def test_rows_below_zero_have_empty_codes(name):
-    assert not SPARSITIES[name]().activate(-1 - normal(5, N_UNITS).abs(), 2).any()
+    assert not made(name).activate(-1 - normal(5, N_UNITS).abs(), 2).any()
 
 
 @laws
 def test_a_unit_is_active_where_it_passes_the_threshold(name):
-    pre, kind = normal(N_ROWS, N_UNITS), SPARSITIES[name]()
+    pre, kind = normal(N_ROWS, N_UNITS), made(name)
     active = kind.activate(pre, 2) > 0
     assert torch.equal(active, (pre >= kind.threshold(pre, 2)) & (pre > 0))
 
@@ -72,14 +78,14 @@ def test_a_unit_is_active_where_it_passes_the_threshold(name):
 @laws
 def test_gradient_reaches_active_units_alone(name):
     pre = normal(N_ROWS, N_UNITS).requires_grad_()
-    code = SPARSITIES[name]().activate(pre, 2)
+    code = made(name).activate(pre, 2)
     code.sum().backward()
     assert torch.equal(pre.grad, (code > 0).double())
 
 
 @laws
 def test_code_of_a_row_does_not_depend_on_the_rows_beside_it(name):
-    pre, kind = normal(N_ROWS, N_UNITS), SPARSITIES[name]()
+    pre, kind = normal(N_ROWS, N_UNITS), made(name)
     assert torch.equal(kind.activate(pre, 2)[:3], kind.activate(pre[:3], 2))
 
 
@@ -106,7 +112,7 @@ def test_topk_cuts_what_is_below_zero_although_it_is_among_the_largest():
 
 @penalty_laws
 def test_penalty_is_a_scalar_and_grows_with_activity_above_the_target(name):
-    kind, pre = SPARSITIES[name](), normal(N_ROWS, N_UNITS)
+    kind, pre = made(name), normal(N_ROWS, N_UNITS)
     values = [penalty_of(kind, pre + shift, n_active=1) for shift in (0.0, 0.5, 1.0)]
     assert all(value.ndim == 0 for value in values)
     assert values[0] < values[1] < values[2]
@@ -119,14 +125,14 @@ def test_gradient_of_the_penalty_is_finite(name, n_active):
     cases = [pre, 0 * pre, -pre.abs(), pre.abs(), 1e4 * pre, torch.ones_like(pre), pre[:1]]
     for case in cases:
         for dtype in (torch.float32, torch.float64):
-            gradient = gradient_of(SPARSITIES[name](), case.to(dtype), n_active)
+            gradient = gradient_of(made(name), case.to(dtype), n_active)
             assert torch.isfinite(gradient).all()
 
 
 @penalty_laws
 @pytest.mark.parametrize("factor", [1e-3, 50.0])
 def test_scaling_the_code_up_and_the_decoder_down_does_not_escape_the_penalty(name, factor):
-    kind, decoder, pre = SPARSITIES[name](), some_decoder(), normal(N_ROWS, N_UNITS)
+    kind, decoder, pre = made(name), some_decoder(), normal(N_ROWS, N_UNITS)
     before = penalty_of(kind, pre, 2, decoder_gains(decoder, N_UNITS))
     with torch.no_grad():
         linear_layers(decoder)[0].weight /= factor
@@ -137,7 +143,7 @@ def test_scaling_the_code_up_and_the_decoder_down_does_not_escape_the_penalty(na
 @penalty_laws
 @pytest.mark.parametrize("layers", [(0, 1), (0, 2), (1, 2)])
 def test_moving_a_factor_between_decoder_layers_does_not_escape_the_penalty(name, layers):
-    kind, decoder, pre = SPARSITIES[name](), some_decoder(), normal(N_ROWS, N_UNITS)
+    kind, decoder, pre = made(name), some_decoder(), normal(N_ROWS, N_UNITS)
     before = penalty_of(kind, pre, 2, decoder_gains(decoder, N_UNITS))
     with torch.no_grad():
         linear_layers(decoder)[layers[0]].weight *= 20.0
@@ -155,7 +161,7 @@ def test_stronger_decoder_pays_more(kind):
 
 @penalty_laws
 def test_weight_of_two_is_the_row_twice(name):
-    kind, pre = SPARSITIES[name](), normal(9, N_UNITS)
+    kind, pre = made(name), normal(9, N_UNITS)
     copies = torch.tensor([2, 1, 1, 3, 1, 1, 1, 1, 2])
     weight = copies.double() * len(copies) / copies.sum()
     repeated = torch.repeat_interleave(torch.arange(9), copies)
@@ -169,7 +175,7 @@ def test_weight_of_two_is_the_row_twice(name):
 
 @penalty_laws
 def test_penalty_does_not_depend_on_how_many_rows_a_batch_has(name):
-    kind, pre = SPARSITIES[name](), normal(N_ROWS, N_UNITS)
+    kind, pre = made(name), normal(N_ROWS, N_UNITS)
     torch.testing.assert_close(penalty_of(kind, pre, 2), penalty_of(kind, pre.repeat(3, 1), 2))
 
 

@@ -5,7 +5,7 @@ import itertools
 import math
 import pickle
 import warnings
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import pytest
@@ -109,6 +109,8 @@ class BatchTopK(Sparsity):
 
 class Mixture(Prior):
     """Gaussians of unit width about means that are trained."""
+
+    _parameter_constraints = {"n_mixtures": [Interval(Integral, 1, None, closed="left")]}
 
     def __init__(self, n_mixtures=4):
         self.n_mixtures = n_mixtures
