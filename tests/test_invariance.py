@@ -322,7 +322,8 @@ CHOICES = {
     "learning_rate_init": Choice(1e-3, 1e-2),
     "optimizer": Choice("adam", "sgd"),
     "max_iter": Choice(3, 5),
-    "tol": Choice(0.0, 1e3, {**IMPATIENT}, "epochs"),
+    # So fast that the objective still falls when it is watched, whatever the seed.
+    "tol": Choice(0.0, 1e3, {**IMPATIENT, "learning_rate_init": 3e-2}, "epochs"),
     "n_iter_no_change": Choice(1, 4, {**IMPATIENT}, "epochs"),
     "early_stopping": Choice(False, True),
     "validation_fraction": Choice(0.1, 0.5, {"early_stopping": True}),
@@ -437,7 +438,7 @@ def test_more_noise_makes_the_task_harder(noise):
         DenoisingAETransformer(noise_level=level, **settings)
         .fit(LOW_RANK)
         .history_["reconstruction"][-1]
-        for level in (0.0, 0.2, 0.8)
+        for level in (0.0, 0.3, 0.8)
     )
     assert none + 0.3 < some < much - 0.3
 
