@@ -53,7 +53,7 @@ class Prior(Component):
 
     @abstractmethod
     def sample(self, shape: tuple[int, int], generator: torch.Generator, **state: Tensor) -> Tensor:
-        """Return codes of ``shape`` drawn from the prior, on the device of the generator."""
+        """Return codes of ``shape`` drawn from the prior, in single precision, on its device."""
 
     def buffers_after_step(
         self,

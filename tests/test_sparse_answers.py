@@ -133,14 +133,18 @@ def test_sparse_reconstruction_has_as_many_entries_as_are_expected(fitted):
 
 @pytest.mark.parametrize(
     "likelihood",
-    [name for name, kind in LIKELIHOODS.items() if kind.has_zeros and not kind.given_total],
+    [
+        name
+        for name, kind in LIKELIHOODS.items()
+        if kind.has_zero_mass and not kind.conditional_on_total
+    ],
 )
 def test_a_row_in_which_nothing_is_expected_has_no_entry(likelihood):
     rows = np.random.default_rng(0).random(size=(200, 6)) < 0.02  # one row in eight has an entry
     estimator = AutoencoderTransformer(likelihood=likelihood, **QUICK).fit(sp.csr_array(1.0 * rows))
     code = torch.from_numpy(estimator.transform(rows)).float()
     with torch.no_grad():
-        expected = estimator.module_.probability_of_nonzero(code, None).sum(dim=1)
+        expected = estimator.module_.nonzero_mass(code, None).sum(dim=1)
     empty = expected.numpy() < 0.4
     assert empty.sum() > 100
     assert estimator.reconstruct(rows[empty], sparse_output=True).nnz == 0

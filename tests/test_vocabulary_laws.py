@@ -39,6 +39,7 @@ PARAMETERS = [
 ]
 
 # Every parameter of a public class that is chosen by a word.
+Offered = StrOptions | Names
 WORDS = [
     pytest.param(kind, parameter, words, id=f"{kind.__name__}-{parameter}")
     for kind in [
@@ -47,7 +48,7 @@ WORDS = [
         *(kind for vocabulary, _ in VOCABULARIES.values() for kind in vocabulary.values()),
     ]
     for parameter, constraints in kind._parameter_constraints.items()
-    if (words := [w for one in constraints if isinstance(one, StrOptions) for w in one.options])
+    if (words := [w for one in constraints if isinstance(one, Offered) for w in one.options])
 ]
 
 
