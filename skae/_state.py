@@ -90,9 +90,12 @@ class State(nn.Module):
             if name in parameters:
                 raise ValueError(f"{self._owner} declares {name!r} as a parameter and a buffer.")
             self.kept.register_buffer(name, self._value(name, value))
+        self.kept_names = tuple(buffers)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name, as the keyword arguments of the component's methods."""
+        if not self.kept_names:
+            return dict(self.trained)
         kept = dict(self.kept.named_buffers())
         if self.training:  # what a step holds for its gradient may not change before it is taken
             kept = {name: buffer.clone() for name, buffer in kept.items()}

@@ -15,7 +15,7 @@ from skae._kernels import csr as csr_file
 from skae._kernels import optimizer as optimizer_file
 from skae._kernels.csr import Csr
 from skae._kernels.input import InputLayer
-from skae._kernels.optimizer import RowAdamW
+from skae._kernels.optimizer import AdamW, RowAdamW
 from skae._kernels.rows import row_gradient
 from tests.helpers import generator, normal
 
@@ -260,6 +260,29 @@ def step(optimizer, parameter, gradient):
 def any_share(monkeypatch):
     """Let the optimiser go row by row, however many rows there are."""
     monkeypatch.setattr(optimizer_file, "MOST_ROWS", 1.0)
+
+
+@fused
+@pytest.mark.parametrize("kind", [AdamW, RowAdamW])
+def test_groups_take_the_steps_of_torch(kind, fused):
+    """Groups that differ in decay alone, in the rate, or lack a gradient for a while."""
+    start = [normal(4, 3, seed=n) for n in range(5)]
+    settings = [{"weight_decay": 0.3}, {"weight_decay": 0.0}, {"lr": 0.5, "weight_decay": 0.1}]
+    trained = []
+    for Optimizer in (kind, torch.optim.AdamW):
+        parameters = [nn.Parameter(value.clone()) for value in start]
+        parts = (parameters[:2], parameters[2:4], parameters[4:])
+        groups = [{"params": part, **own} for part, own in zip(parts, settings, strict=True)]
+        optimizer = Optimizer(groups, lr=0.1, betas=(0.8, 0.95), eps=1e-6, fused=fused)
+        for number in range(6):
+            for place, parameter in enumerate(parameters):
+                gone = place == 1 and number in (0, 3)
+                parameter.grad = None if gone else normal(4, 3, seed=7 * number + place)
+            assert optimizer.step(lambda: 5.0) == 5.0
+        trained.append(parameters)
+    for one, other, before in zip(*trained, start, strict=True):
+        same(one.data, other.data)
+        assert not torch.allclose(one.data, before)
 
 
 @fused

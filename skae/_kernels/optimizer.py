@@ -31,13 +31,81 @@ class _UncompiledMixin:
     load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
 
 
-_adamw_step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+_torch_step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+_ONE = torch.tensor(1.0, device="cpu")
 
 
 class AdamW(_UncompiledMixin, torch.optim.AdamW):
-    """``torch.optim.AdamW``."""
+    """``torch.optim.AdamW``, whose fused step takes less time where weights are few."""
 
-    step = _adamw_step
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Make a step; a closure is evaluated first, as in every torch optimiser."""
+        loss = _evaluated(closure)
+        _adamw_step(self)
+        return loss
+
+
+def _adamw_step(optimizer: torch.optim.AdamW) -> None:
+    """Make the step of AdamW for all dense gradients.
+
+    Torch sorts the tensors of each group by device and type anew in every step; here all are of one
+    kind. Groups that differ in their decay alone take one step, for decay that is decoupled is a
+    factor that comes before it. What is not fused, and the first step, which makes the state, is
+    left to torch.
+    """
+    trained = [_with_gradient(group) for group in optimizer.param_groups]
+    known = all(optimizer.state.get(parameter) for group in trained for parameter in group)
+    if not known or not all(group["fused"] for group in optimizer.param_groups):
+        _torch_step(optimizer)
+        return
+    alike: dict[tuple, list[Tensor]] = {}
+    for group, parameters in zip(optimizer.param_groups, trained, strict=True):
+        decay = 1.0 - group["lr"] * group["weight_decay"]
+        if parameters and decay != 1.0:
+            torch._foreach_mul_(parameters, decay)
+        alike.setdefault((group["lr"], group["betas"], group["eps"]), []).extend(parameters)
+    for (rate, betas, eps), parameters in alike.items():
+        if parameters:
+            states = [optimizer.state[parameter] for parameter in parameters]
+            _fused_step(parameters, states, rate, betas, eps)
+
+
+def _evaluated(closure) -> Any:
+    """Return what a closure returns, with gradients."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
+def _with_gradient(group: dict) -> list[Tensor]:
+    return [parameter for parameter in group["params"] if parameter.grad is not None]
+
+
+def _fused_step(parameters: list[Any], states: list[dict], rate, betas, eps) -> None:
+    """Make the step of Adam, without a decay."""
+    steps = [state["step"] for state in states]
+    # On the CPU a number would be made a tensor for each of them.
+    if steps[0].device.type == "cpu":
+        torch._foreach_add_(steps, _ONE, alpha=1.0)
+    else:
+        torch._foreach_add_(steps, 1)
+    torch._fused_adamw_(
+        parameters,
+        [parameter.grad for parameter in parameters],
+        [state["exp_avg"] for state in states],
+        [state["exp_avg_sq"] for state in states],
+        [],
+        steps,
+        lr=rate,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=0.0,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 class SGD(_UncompiledMixin, torch.optim.SGD):
@@ -61,10 +129,7 @@ class RowAdamW(_UncompiledMixin, torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure=None):
         """Make a step; a closure is evaluated first, as in every torch optimiser."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _evaluated(closure)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and parameter.grad.is_sparse:

@@ -72,15 +72,21 @@ class EncoderInput(nn.Module):
         values = values.clamp_min(0.0).log1p() if self.logarithm else values
         return values if self.scale is None else values / self.scale[columns]
 
-    def _bounded(self, values: Tensor) -> Tensor:
-        """Return values as they are in training, which fixes the bound for those after it."""
-        if not self.training:
-            bound = torch.where(self.largest > 0, self.MAX_RATIO * self.largest, torch.inf)
-            return values.clamp(-bound, bound)
+    @torch.no_grad()
+    def observe(self, x: Tensor | Csr) -> None:
+        """Let the bound hold for training rows; called with all of them before a training."""
+        x = self.scaled(x)
+        values = x.values if isinstance(x, Csr) else x
         if values.numel():
-            largest = torch.linalg.vector_norm(values.detach(), ord=torch.inf)
+            largest = torch.linalg.vector_norm(values, ord=torch.inf)
             torch.maximum(self.largest, largest, out=self.largest)
-        return values
+
+    def _bounded(self, values: Tensor) -> Tensor:
+        """Return values within the bound; in training they are within it, or noise put them out."""
+        if self.training:
+            return values
+        bound = torch.where(self.largest > 0, self.MAX_RATIO * self.largest, torch.inf)
+        return values.clamp(-bound, bound)
 
 
 def _to_norm(norm: float, squared_norm: Tensor) -> Tensor:

@@ -175,8 +175,8 @@ class AutoencoderModule(nn.Module):
 
     def draw_for(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch with all that is random in a step on it: noise on rows, and on codes."""
-        seen = self._corrupted(batch.x, generator)
-        return batch._replace(seen=seen, noise=self.bottleneck.draw(len(batch.x), generator))
+        noise = self.bottleneck.draw(len(batch.x), generator)
+        return batch._replace(seen=self._corrupted(batch.x, generator), noise=noise)
 
     def forward(self, batch: Batch) -> Terms:
         """Return the terms of the objective, unweighted; what is random was drawn before."""

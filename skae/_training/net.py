@@ -206,7 +206,11 @@ class WeightedSum(nn.Module):
 
     def forward(self, terms: Terms) -> torch.Tensor:
         """Return the loss of a step."""
-        return sum(term.weight * term.value for term in terms.values())  # type: ignore[return-value]
+        first, *others = terms.values()
+        loss = first.value if first.weight == 1.0 else first.weight * first.value
+        for term in others:
+            loss = torch.add(loss, term.weight * term.value)
+        return loss
 
 
 class _EpochRecord:
@@ -216,21 +220,19 @@ class _EpochRecord:
         self.totals: list[torch.Tensor] = []
         self.terms: list[torch.Tensor] = []
         self.sizes: list[int] = []
-        self.final_weights: dict[str, float] = {}
+        self.last: Terms = {}
 
     def add(self, loss: torch.Tensor, terms: Terms, n_rows: int) -> None:
-        self.totals.append(loss.detach())
-        self.terms.extend(term.value.detach() for term in terms.values())
+        self.totals.append(loss)
+        self.terms.extend([term.value.detach() for term in terms.values()])
         self.sizes.append(n_rows)
-        self.final_weights = {name: term.final_weight for name, term in terms.items()}
+        self.last = terms
 
     def means(self) -> dict[str, float]:
         """Return loss, objective and each term, averaged over the rows of the epoch."""
         share = torch.tensor(self.sizes, dtype=torch.float64) / sum(self.sizes)
         values = torch.stack(self.totals + self.terms).cpu().double()  # MPS has no double
         totals, terms = values.split([len(self.totals), len(self.terms)])
-        means = dict(
-            zip(self.final_weights, (share @ terms.view(len(share), -1)).tolist(), strict=True)
-        )
-        objective = sum(self.final_weights[name] * mean for name, mean in means.items())
+        means = dict(zip(self.last, (share @ terms.view(len(share), -1)).tolist(), strict=True))
+        objective = sum(self.last[name].final_weight * mean for name, mean in means.items())
         return {"loss": float(share @ totals), "objective": objective, **means}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
+import torch
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
+from skae._blocks import cells_per_row, row_blocks
 from skae._random import Stream, derive_seed, global_torch_seed
 from skae._training.auto import choose_batch_size, choose_n_epochs
 from skae._training.batches import Rows, WeightedIndex, make_rows, split_rows
@@ -61,6 +63,8 @@ def train(
         (index, weight), held_out = _hold_out(model, X, index, weight, fraction)
         net.train_split = predefined_split(held_out)
     rows = make_rows(X, index, weight, model.scaling, net.device, csr, net.module_.plan.n_sampled)
+    for block in row_blocks(len(rows), cells_per_row(X)):
+        net.module_.encoder_input.observe(rows.take(torch.arange(block.start, block.stop)))
     net.batch_size = choose_batch_size(training.batch_size, len(rows))
     net.max_epochs = n_epochs
     n_batches = -(-len(rows) // net.batch_size)

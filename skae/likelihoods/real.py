@@ -86,7 +86,7 @@ class Gaussian(Likelihood):
         if self.variance == "shared":
             return None
         variance = self.noise_variance(log_variance.detach())
-        return variance / variance.mean()
+        return variance * (len(variance) / variance.sum())
 
     def mean(self, raw: Tensor, **parameters: Tensor) -> Tensor:
         """Return the raw output itself."""
