@@ -63,7 +63,7 @@ def train(
         (index, weight), held_out = _hold_out(model, X, index, weight, fraction)
         net.train_split = predefined_split(held_out)
     rows = make_rows(X, index, weight, model.scaling, net.device, csr, net.module_.plan.n_sampled)
-    for block in row_blocks(len(rows), cells_per_row(X)):
+    for block in row_blocks(len(rows), cells_per_row(X) if csr else X.shape[1]):
         net.module_.encoder_input.observe(rows.take(torch.arange(block.start, block.stop)))
     net.batch_size = choose_batch_size(training.batch_size, len(rows))
     net.max_epochs = n_epochs
