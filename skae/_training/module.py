@@ -42,13 +42,15 @@ class Observation(nn.Module):
         With ``variance_weighted`` the value is the same, but the gradient that goes back into
         ``raw`` is multiplied by `Likelihood.variance_weight`.
         """
+        state = self.state.tensors()
         weighted = variance_weighted and torch.is_grad_enabled()
-        scale = self.likelihood.variance_weight(**self.state.tensors()) if weighted else None
+        scale = self.likelihood.variance_weight(**state) if weighted else None
         if scale is not None:
             # Between raw and itself: the value is raw, and its gradient is multiplied by the scale.
             raw = torch.lerp(raw.detach(), raw, scale)
-        total = x.sum(dim=1, keepdim=True) if self.likelihood.conditional_on_total else None
-        return self.likelihood.log_prob(x, raw, **self.parameters_for(total)).sum(dim=1)
+        if self.likelihood.conditional_on_total:
+            state["total"] = x.sum(dim=1, keepdim=True)
+        return self.likelihood.log_prob(x, raw, **state).sum(dim=1)
 
     def last_layer_inputs(self, x: Csr, hidden: Tensor, layer: nn.Linear) -> LastLayerInputs:
         """Return what the likelihood of CSR rows depends on beside them."""

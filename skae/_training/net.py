@@ -11,6 +11,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PrintLog
 from skorch.exceptions import DeviceWarning
+from skorch.utils import TeeGenerator
 from torch import nn
 
 from skae._random import Stream, torch_generator
@@ -115,6 +116,17 @@ class AutoencoderNet(NeuralNet):
             self.seed, Stream.TRAINING, len(self.history), device=self.device
         )
         self._valid_generator = torch_generator(self.seed, Stream.VALIDATION, device=self.device)
+
+    def train_step(self, batch, **fit_params):
+        """Make a step: that of the parent, but for the closure, which no named optimiser needs."""
+        if not isinstance(self.optimizer, str):
+            return super().train_step(batch, **fit_params)
+        self.optimizer_.zero_grad()
+        step = self.train_step_single(batch, **fit_params)
+        parameters = TeeGenerator(self.get_all_learnable_params())
+        self.notify("on_grad_computed", named_parameters=parameters, batch=batch, training=True)
+        self.optimizer_.step()
+        return step
 
     def train_step_single(self, batch, **fit_params):
         """Compute the loss of a batch and its gradients."""
