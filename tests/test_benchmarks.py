@@ -143,6 +143,7 @@ def folder(tmp_path):
     np.savez(tmp_path / "odd.npz", X=X, y=(y == 0)[:, None])
     np.savez(tmp_path / "parted.npz", X_train=X[:40], X_test=X[40:], y_train=y[:40], y_test=y[40:])
     counts = sp.random_array((30, 20), density=0.2, rng=rng, format="csr", dtype=np.float32)
+    counts.data = np.ceil(np.abs(counts.data))
     sp.save_npz(tmp_path / "words_X.npz", counts)
     np.savez(tmp_path / "words_y.npz", y=np.arange(30) % 2, vocabulary=np.array(["a"] * 20))
     cells = sp.csr_matrix(rng.poisson(0.4, size=(50, 30)))
@@ -158,6 +159,8 @@ SMALL = {
     "score_points": "FOLDER/worm_neuron_counts_X.npz --columns 15 --components 2 --rows 30",
     "anomaly": "FOLDER --only odd --seeds 1",
     "sparse_quality": "FOLDER counts",
+    "features": "FOLDER --sets wine words --sizes 2 --seeds 1",
+    "held_out_score": "FOLDER --tables wine dense --seeds 1",
 }
 
 
@@ -212,6 +215,147 @@ def test_a_set_that_is_not_there_is_an_error_that_names_it(folder):
 
     with pytest.raises(FileNotFoundError, match="no rows of 'none' in "):
         data.load(folder, "none")
+
+
+def test_counts_over_orders_of_magnitude_are_given_as_logarithms(tmp_path):
+    from harness import data
+
+    X = np.arange(12.0).reshape(4, 3)
+    np.savez(tmp_path / "file_bytes.npz", X=X)
+    np.testing.assert_array_equal(data.of(tmp_path, "file_bytes").X, np.log1p(X))
+    np.testing.assert_array_equal(data.load(tmp_path, "file_bytes").X, X)
+
+
+@pytest.mark.slow  # parses the sources of five packages
+def test_docstrings_are_a_set_like_others(tmp_path):
+    from harness import data
+
+    found = data.of(tmp_path, "docstrings")
+    assert sp.issparse(found.X)
+    assert len(found.y) == len(found.group) == found.X.shape[0]
+
+
+def test_rows_are_drawn_where_there_are_more():
+    from harness import data
+
+    found = data.of_sklearn("wine")
+    drawn = data.at_most(found, 50, seed=1)
+    assert len(drawn.X) == len(drawn.y) == 50
+    assert not np.array_equal(drawn.X, data.at_most(found, 50, seed=2).X)
+    assert data.at_most(found, 500) is data.at_most(found, None) is found
+
+
+def test_codes_of_one_scale_keep_their_proportions():
+    from harness.features import OneScale
+
+    X = np.random.RandomState(0).normal(size=(200, 2)) * [1.0, 7.0] + 5.0
+    scaled = OneScale().fit(X).transform(X)
+    np.testing.assert_allclose(np.square(scaled).mean(), 1.0)
+    np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(*(each.std(axis=0)[1] / each.std(axis=0)[0] for each in (scaled, X)))
+
+
+def test_features_of_a_method_in_the_place_of_ours(folder, capsys):
+    import features
+    from harness.features import OF_DENSE
+
+    class Labels:  # the best features that there are: what is asked for
+        def fit(self, X):
+            return self
+
+        def transform(self, X):
+            return np.sign(np.subtract.outer(X[:, 0], [0.5, 1.5]))
+
+    X = np.repeat([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], 20, axis=0)
+    X = np.hstack([X, np.random.RandomState(0).normal(size=(60, 2))])
+    np.savez(folder / "levels.npz", X=X, y=X[:, 0].astype(int))
+    ours = {"labels": lambda k, seed: Labels(), "again": OF_DENSE["PCA"]}
+    cuts = {"levels": features.Cut(train=30)}
+    (cell,) = features.compare(folder, ours, cuts=cuts, sizes=[16], n_seeds=2)
+    assert (cell.size, cell.sparse) == (2, False)  # half of the columns
+    assert cell.ours["labels"][:, :3].tolist() == [[1.0] * 3] * 2
+    assert (cell.gains("labels") >= 0.0).all()
+    assert (cell.gains("again") == 0.0).all()
+    assert "1.000 / 1.000 / 1.000" in capsys.readouterr().out
+
+
+def test_gains_are_over_the_best_simple_method_of_each_accuracy():
+    from features import Cell
+
+    ours = {"ours": np.array([[0.9, 0.5, 0.5, 1.0], [0.7, 0.5, 0.5, 1.0]])}
+    simple = {  # the first is better by LR, and the second by the others, though not in each seed
+        "a": np.array([[0.8, 0.1, 0.1, 1.0], [0.8, 0.4, 0.1, 1.0]]),
+        "b": np.array([[0.1, 0.4, 0.2, 1.0], [0.1, 0.3, 0.2, 1.0]]),
+    }
+    gains = Cell("set", 2, True, ours, simple).gains("ours")
+    np.testing.assert_allclose(gains, [[0.1, 0.1, 0.3], [-0.1, 0.2, 0.3]])
+
+
+def test_columns_of_texts_are_chosen_and_weighted_by_training_rows(folder):
+    import features
+    from harness import data
+
+    found = data.of(folder, "words")
+    (train, _), (test, _) = features.draw(found, features.Cut(columns=5), seed=0)
+    used = data.most_used(data.split(found, 0)[0].X, 5)
+    counts = data.split(found, 0)[0].X[:, used]
+    assert train.shape[1] == test.shape[1] == 5
+    assert ((train > 0) != (counts > 0)).nnz == 0
+
+
+class Normal:
+    """One normal density for all columns, whose scores a test can work out; more is no better."""
+
+    def __init__(self, k, seed):
+        self.loss = np.log2(k)
+
+    def fit(self, X):
+        assert np.allclose(X.std(axis=0), 1.0)
+        return self
+
+    def score(self, X):
+        return -0.5 * (np.log(2 * np.pi) + X**2).sum(axis=1).mean() - self.loss
+
+
+def test_held_out_scores_of_a_model_in_the_place_of_ours(tmp_path, capsys):
+    import held_out_score
+
+    X = np.random.RandomState(0).normal(size=(400, 16))
+    X[:, 3] = 0.0
+    X[0, 4], X[1:, 4] = 1.0, 0.0  # constant in one of the halves
+    np.savez(tmp_path / "noise.npz", X=X)
+    verdicts = held_out_score.compare(tmp_path, Normal, names=["noise"], n_seeds=2)
+    verdict = verdicts["noise"]
+    # Columns have nothing in common: any factor is one too many, of which we take the fewest.
+    assert 0.0 < verdict.gain < 0.1
+    out = capsys.readouterr().out
+    assert "better than both: 1 of 1" in out
+    assert "at most 0.02 nats a column: 0 of 1" in out
+    # Best at 1 component, of 14 or 15 columns: four cost 2 nats.
+    np.testing.assert_allclose(verdict.cost, 2.0 * (1 / 14 + 1 / 15) / 2)
+
+
+def test_halves_are_standardised_by_the_training_half_without_its_constant_columns():
+    import held_out_score
+
+    X = np.random.RandomState(0).normal(2.0, 5.0, size=(40, 4))
+    X[:, 1] = 3.0
+    X[1:, 2] = 0.0  # one row alone tells anything, which is in one half
+    first, second = held_out_score.halves(X, n_seeds=1)
+    assert sorted([first.train.shape, second.train.shape]) == [(20, 2), (20, 3)]
+    for half in (first, second):
+        assert half.test.shape == half.train.shape
+        np.testing.assert_allclose(half.train.mean(axis=0), 0.0, atol=1e-12)
+        np.testing.assert_allclose(half.train.std(axis=0), 1.0)
+
+
+def test_tables_are_found_by_pattern_and_without_anomalies(folder):
+    import held_out_score
+
+    found = dict(held_out_score.tables(folder, ["wine", "od*", "dense"]))
+    assert {name: len(X) for name, X in found.items()} == {"wine": 178, "odd": 40, "dense": 60}
+    with pytest.raises(FileNotFoundError, match="no table 'nothing'"):
+        dict(held_out_score.tables(folder, ["nothing"]))
 
 
 def test_neighbours_of_training_rows_leave_out_the_row_itself():

@@ -9,12 +9,16 @@ A set NAME is in files without pickles:
   with the dense arrays or in ``NAME_y.npz``.
 """
 
+import importlib.util
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn import datasets
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 #: Sets that come with scikit-learn, by name.
@@ -24,7 +28,8 @@ SKLEARN = {
     "digits": datasets.load_digits,
     "diabetes": datasets.load_diabetes,
 }
-
+LOGARITHMS = {"file_bytes"}  # counts over orders of magnitude, which `of` gives as log(1 + x)
+DOCSTRINGS = "docstrings"  # the set of examples/docstrings.py: texts that every machine has
 
 _ARRAYS = ("X", "X_train", "X_test", "y", "y_train", "y_test", "group")
 
@@ -50,6 +55,28 @@ def of_sklearn(name):
     """Return a set that comes with scikit-learn, by its name in `SKLEARN`."""
     X, y = SKLEARN[name](return_X_y=True)
     return DataSet(name, X, y)
+
+
+@cache
+def of_docstrings():
+    """Return word counts of the docstrings of five packages; a group is a source file."""
+    path = Path(__file__).resolve().parents[2] / "examples" / "docstrings.py"
+    spec = importlib.util.spec_from_file_location(DOCSTRINGS, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = module.load_docstrings()
+    counts = CountVectorizer(stop_words="english", dtype=np.float64).fit_transform(found.data)
+    return DataSet(DOCSTRINGS, sp.csr_array(counts), found.target, found.filenames)
+
+
+def of(folder, name):
+    """Return the set of that name: scikit-learn's, the docstrings, or one in the folder."""
+    if name in SKLEARN:
+        return of_sklearn(name)
+    if name == DOCSTRINGS:
+        return of_docstrings()
+    found = load(folder, name)
+    return replace(found, X=np.log1p(found.X)) if name in LOGARITHMS else found
 
 
 def load(folder, name):
@@ -122,10 +149,22 @@ def split(data, seed=0, test_size=0.3):
     return data.take(train), data.take(test)
 
 
+def at_most(data, n_rows, seed=0):
+    """Return a set with that many of its rows, drawn; the set itself where it has no more."""
+    n = data.X.shape[0]
+    if n_rows is None or n <= n_rows:
+        return data
+    return data.take(np.random.RandomState(seed).permutation(n)[:n_rows])
+
+
+def most_used(X, n_columns):
+    """Return the places of the columns with entries in most rows, in their order."""
+    return np.sort(np.argsort(-(X > 0).sum(axis=0), kind="stable")[:n_columns])
+
+
 def most_frequent(X, n_columns):
     """Return CSR rows, none of them empty, in the columns with entries in most rows."""
-    used = np.sort(np.argsort(-(X > 0).sum(axis=0), kind="stable")[:n_columns])
-    return without_empty(X[:, used])
+    return without_empty(X[:, most_used(X, n_columns)])
 
 
 def without_empty(X):

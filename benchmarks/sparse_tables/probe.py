@@ -6,15 +6,10 @@ mean over seeds and its standard error.
 """
 
 import numpy as np
-import scipy.sparse as sp
-from sklearn.decomposition import NMF, TruncatedSVD
-from sklearn.feature_extraction.text import TfidfTransformer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from harness import data
+from harness.features import OF_TEXTS, logistic, tfidf
 from harness.report import Table, paired
 from harness.timing import Stopwatch
 from skae import DenoisingAETransformer
@@ -22,26 +17,18 @@ from skae import DenoisingAETransformer
 SETS = ("newsgroups20", "cora_words")
 N_COMPONENTS = 32
 REDUCERS = {
-    "skae": lambda seed: DenoisingAETransformer(
-        N_COMPONENTS, noise_level=0.5, input_scaling=None, random_state=seed
+    "skae": lambda k, seed: DenoisingAETransformer(
+        k, noise_level=0.5, input_scaling=None, random_state=seed
     ),
-    "TruncatedSVD": lambda seed: TruncatedSVD(N_COMPONENTS, random_state=seed),
-    "NMF": lambda seed: NMF(N_COMPONENTS, max_iter=400, random_state=seed),
+    **OF_TEXTS,
 }
-
-
-def tfidf(train, test):
-    """Return both in TF-IDF units, by the frequencies of the training rows."""
-    weights = TfidfTransformer(sublinear_tf=True).fit(train)
-    return [sp.csr_array(weights.transform(X)) for X in (train, test)]
 
 
 def measure(reducer, train, y_train, test, y_test):
     """Return accuracy, macro F1 and the seconds of the fit."""
     with Stopwatch() as watch:
         reducer.fit(train)
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    predicted = model.fit(reducer.transform(train), y_train).predict(reducer.transform(test))
+    predicted = logistic().fit(reducer.transform(train), y_train).predict(reducer.transform(test))
     f1 = f1_score(y_test, predicted, average="macro")
     return accuracy_score(y_test, predicted), f1, watch.cpu
 
@@ -56,7 +43,7 @@ def run(folder, arguments):
         ours = None
         for method, reducer in REDUCERS.items():
             runs = [
-                measure(reducer(seed), X_train, train.y, X_test, test.y)
+                measure(reducer(N_COMPONENTS, seed), X_train, train.y, X_test, test.y)
                 for seed in range(arguments.seeds)
             ]
             accuracy, f1, seconds = np.transpose(runs)
