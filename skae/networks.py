@@ -62,12 +62,22 @@ class Layout(NamedTuple):
         Units of each hidden layer of the encoder.
     activation : str
         A name in `ACTIVATIONS`.
+    linear_path : bool
+        Whether a linear path stands beside the hidden layers, for a start in closed form.
     """
 
     n_features: int
     n_components: int
     hidden_layer_sizes: tuple[int, ...]
     activation: str
+    linear_path: bool = False
+
+
+class Affine(NamedTuple):
+    """The map ``x @ weight.T + bias``."""
+
+    weight: Tensor  # (n_outputs, n_inputs)
+    bias: Tensor  # (n_outputs,)
 
 
 class Network(Component):
@@ -89,6 +99,8 @@ class Network(Component):
     #: Whether `build` looks at ``hidden_layer_sizes`` and ``activation``; where it does not, giving
     #: them is an error.
     takes_layer_sizes: bool = True
+    #: Whether a training can start at a linear model: see `start_linear`.
+    has_linear_path: bool = False
 
     _remedy = ""  # more of it, where modules have the wrong shape
 
@@ -173,6 +185,10 @@ class Network(Component):
         if last is not None and last.bias is not None:
             last.bias.copy_(raw)
 
+    def start_linear(self, encoder: nn.Module, decoder: nn.Module, first: Affine, last: Affine):
+        """Let encoder and decoder be these affine maps before training; see `has_linear_path`."""
+        raise NotImplementedError
+
     def csr_obstacle(self, encoder: nn.Module, decoder: nn.Module) -> str | None:
         """Return what keeps CSR rows from being trained on as they are; None if nothing does.
 
@@ -206,6 +222,7 @@ class MLP(Network):
     """
 
     uses_global_generator = False
+    has_linear_path = True
 
     def build(self, layout, n_encoder_outputs, n_decoder_outputs, seed):
         """Return the two stacks of layers."""
@@ -213,10 +230,20 @@ class MLP(Network):
         hidden = layout.hidden_layer_sizes
         encoder_sizes = (layout.n_features, *hidden, n_encoder_outputs)
         decoder_sizes = (layout.n_components, *reversed(hidden), n_decoder_outputs)
-        return (
-            _stack(encoder_sizes, layout.activation, generator),
-            _stack(decoder_sizes, layout.activation, generator),
-        )
+        encoder = _stack(encoder_sizes, layout.activation, generator)
+        decoder = _stack(decoder_sizes, layout.activation, generator)
+        if layout.linear_path and hidden:
+            return _with_path_behind(encoder), _with_path_before(decoder)
+        return encoder, decoder
+
+    @torch.no_grad()
+    def start_linear(self, encoder, decoder, first, last):
+        """Set the linear paths; what stands beside them starts at zero."""
+        n_outputs, n_components = len(first.weight), last.weight.shape[1]
+        encoder[0].weight[:n_outputs] = first.weight
+        encoder[0].bias[:n_outputs] = first.bias
+        decoder[-1].weight[:, :n_components] = last.weight
+        decoder[-1].bias.copy_(last.bias)
 
     def cost(self, module, name, n_inputs, n_outputs):
         """Return what a row costs: each weight multiplies and adds, forward and twice backward."""
@@ -292,6 +319,62 @@ def _is_stack(decoder: nn.Module) -> bool:
         return False
     kinds = tuple(ACTIVATIONS.values())
     return all(is_plain_linear(part) or type(part) in kinds for part in parts)
+
+
+class Sum(nn.Module):
+    """The first columns as they are, plus what layers make of the others."""
+
+    def __init__(self, layers: nn.Sequential):
+        super().__init__()
+        self.layers = layers
+        self.n_first = layers[-1].out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x[:, :k] + layers(x[:, k:])``, with k outputs of the layers."""
+        return x[:, : self.n_first] + self.layers(x[:, self.n_first :])
+
+
+class Beside(nn.Module):
+    """The columns as they are, and beside them what layers make of them."""
+
+    def __init__(self, layers: nn.Sequential):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[x, layers(x)]``."""
+        return torch.cat([x, self.layers(x)], dim=1)
+
+
+def _with_path_behind(stack: nn.Sequential) -> nn.Sequential:
+    """Return an encoder ``x @ A + layers(x)`` that meets the rows in one linear layer.
+
+    Its last layer is zero, so that the linear path is all there is before the first step.
+    """
+    first, *rest = stack
+    nn.init.zeros_(rest[-1].weight)
+    nn.init.zeros_(rest[-1].bias)
+    return nn.Sequential(_joined(rest[-1].out_features, first, axis=0), Sum(nn.Sequential(*rest)))
+
+
+def _with_path_before(stack: nn.Sequential) -> nn.Sequential:
+    """Return a decoder ``z @ W + layers(z)`` that makes the rows in one linear layer."""
+    *rest, last = stack
+    nn.init.zeros_(last.weight)
+    wide = _joined(rest[0].in_features, last, axis=1)
+    return nn.Sequential(Beside(nn.Sequential(*rest)), wide)
+
+
+def _joined(n_more: int, layer: nn.Linear, axis: int) -> nn.Linear:
+    """Return a layer with so many more outputs (axis 0) or inputs (axis 1) of weight zero first."""
+    wider = nn.Linear(1, 1, device="meta")
+    wider.out_features = layer.out_features + (n_more if axis == 0 else 0)
+    wider.in_features = layer.in_features + (n_more if axis == 1 else 0)
+    shape = (n_more, layer.in_features) if axis == 0 else (layer.out_features, n_more)
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    wider.weight = nn.Parameter(torch.cat([torch.zeros(shape), weight], dim=axis))
+    wider.bias = nn.Parameter(torch.cat([torch.zeros(n_more), bias]) if axis == 0 else bias.clone())
+    return wider
 
 
 def _gain(layer: nn.Linear, is_first: bool, squares: Tensor | None = None) -> Tensor:

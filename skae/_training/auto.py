@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from skae._training.specification import ModelSpec
 from skae.likelihoods import Likelihood
 
 # Steps that "auto" aims at, the least and most epochs that it takes for them, and the least steps.
@@ -13,6 +14,8 @@ _STEPS, _EPOCHS, _LEAST_STEPS = 20_000, (10, 200), 500
 # steps overfit (`benchmarks/sparse_quality.py`).
 _SPARSE_STEPS, _SPARSE_EPOCHS = 5_000, (10, 60)
 _BATCH_SIZE = 128
+# Rows of tables in which the length of the training is found with rows held out.
+FEWEST_HELD_OUT, _MOST_ROWS = 20, 10_000
 
 # Where many columns are rare, as among counts, they are overfitted with less decay.
 _ALPHA, _ALPHA_OF_COUNTS = 1e-4, 0.3
@@ -41,19 +44,29 @@ def choose_batch_size(batch_size: int | str, n_rows: int) -> int:
 
 
 def choose_n_epochs(
-    max_iter: int | str, n_rows: int, batch_size: int | str, csr: bool = False
+    max_iter: int | str, n_rows: int, batch_size: int | str, csr: bool = False, times: int = 1
 ) -> int:
     """Return the epochs; "auto" takes those for about 20,000 steps, at least 10, at most 200.
 
     With CSR batches they are 5,000 steps and at most 60 epochs. A table so small that they are no
-    500 steps gets the epochs for 500.
+    500 steps gets the epochs for 500. Where there are to be two trainings (``times``), "auto" gives
+    each of them half.
     """
     if not isinstance(max_iter, str):
         return max_iter
     n_batches = -(-n_rows // choose_batch_size(batch_size, n_rows))
     n_steps, epochs = (_SPARSE_STEPS, _SPARSE_EPOCHS) if csr else (_STEPS, _EPOCHS)
-    n_epochs = int(np.clip(n_steps // n_batches, *epochs))
+    n_epochs = int(np.clip(n_steps // n_batches, *epochs)) // times
     return max(n_epochs, -(-_LEAST_STEPS // n_batches))
+
+
+def stops_early(spec: ModelSpec, n_rows: int) -> bool:
+    """Return whether "auto" lets rows held out say how many epochs there are to be.
+
+    Where the score is a bound of log p(x), in tables small enough that two trainings are cheap.
+    """
+    bounds = spec.bottleneck.has_posterior and spec.init is not None
+    return bounds and 2 * FEWEST_HELD_OUT <= n_rows <= _MOST_ROWS
 
 
 def default_alpha(likelihood: Likelihood) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from skorch.callbacks import BatchScoring, Callback, EpochScoring, PassthroughScoring
 
+from skae._random import Stream, derive_seed
 from skae._scaling import ColumnSummary, Scaling, fit_scaling, summarise_columns
 from skae._training.auto import choose_device, default_scaling
 from skae._training.batches import to_csr, to_tensor
@@ -18,6 +19,7 @@ from skae._training.net import AutoencoderNet, WeightedSum
 from skae._training.optimizers import takes_row_gradients
 from skae._training.plan import choose_plan
 from skae._training.specification import ModelSpec, TrainingSpec
+from skae.inits import StartRows
 from skae.likelihoods import Likelihood
 
 _ROWS_FOR_NORM = 10_000
@@ -36,6 +38,13 @@ def build(
     likelihood, device = spec.likelihood, choose_device(training.device)
     columns = summarise_columns(X, index, weight)
     of_rows, of_encoder = _scalings(spec, columns, sp.issparse(X))
+    start = None
+    if spec.init is not None:
+        rows_at_start = StartRows(X, index, weight, columns, of_rows)
+        start_seed = derive_seed(training.seed, Stream.START)
+        start = spec.init.fit(
+            rows_at_start, spec.n_components, spec.bottleneck.has_posterior, start_seed
+        )
     columns = _in_units_of(of_rows, columns, likelihood)
     plan = choose_plan(spec.sparse_method, X, likelihood, columns, device)
     input_norm = total_cap = None
@@ -56,6 +65,7 @@ def build(
         noise_level=spec.noise_level,
         plan=plan,
         sparse_method=spec.sparse_method,
+        start=start,
         row_gradients=_row_gradients(training),
         seed=training.seed,
     )

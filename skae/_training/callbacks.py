@@ -124,6 +124,60 @@ class Clock(Callback):
         self.epoch += 1
 
 
+class Averaging(Callback):
+    """Keeps an exponential moving average of the weights, with which rows held out are judged.
+
+    In the first steps the average is over few: the share of the newest weights after t steps is
+    ``max(1 - decay, 9 / (10 + t))``. The training ends with the average.
+
+    Parameters
+    ----------
+    decay : float
+        Weight of the older ones.
+    """
+
+    def __init__(self, decay=0.98):
+        self.decay = decay
+
+    def on_train_begin(self, net, **kwargs):
+        """Begin with the weights that are there."""
+        self.weights = [one for one in net.module_.parameters() if one.requires_grad]
+        self.average = [one.detach().clone() for one in self.weights]
+        self.step, self.swapped = 0, False
+
+    @torch.no_grad()
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Take the weights of one more step."""
+        if training:
+            self.step += 1
+            share = max(1.0 - self.decay, 9.0 / (10.0 + self.step))
+            torch._foreach_lerp_(self.average, self.weights, share)
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        """Let rows held out see the average."""
+        if training == self.swapped:
+            self._swap()
+
+    def on_epoch_end(self, net, **kwargs):
+        """Go on with the weights of the training."""
+        if self.swapped:
+            self._swap()
+
+    def on_train_end(self, net, **kwargs):
+        """End with the average."""
+        if not self.swapped:
+            self._swap()
+        self.weights = self.average = None
+
+    @torch.no_grad()
+    def _swap(self):
+        for weight, average in zip(self.weights, self.average, strict=True):
+            kept = weight.clone()
+            weight.copy_(average)
+            average.copy_(kept)
+        self.swapped = not self.swapped
+
+
 class FiniteGuard(Callback):
     """Stops a training whose loss or weights are no longer finite, with the last ones that were."""
 

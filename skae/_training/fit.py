@@ -8,16 +8,18 @@ batches steps (`trainer.py`, `net.py`). What comes out answers (`fitted.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from skae._duplicates import merge_duplicates, representatives
+from skae._training.auto import stops_early
 from skae._training.build import build
 from skae._training.diagnosis import advice
 from skae._training.fitted import FittedModel
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
-from skae._training.trainer import train
+from skae._training.trainer import find_length, train
 from skae.exceptions import NonFiniteLossError
 
 
@@ -59,10 +61,14 @@ def fit_model(
         attribute ``model``.
     """
     index, weight = merge_duplicates(X, weight)
+    best_epoch = None
+    if previous is None and training.early_stopping == "auto" and stops_early(spec, len(index)):
+        make = partial(build, X, spec=spec, training=training)
+        best_epoch = find_length(make, X, index, weight, training)
     model = previous.to_go_on(spec) if previous else build(X, index, weight, spec, training)
     rows = X[representatives(index, weight)]
     try:
-        model.converged = train(model, X, index, weight, training)
+        model.converged = train(model, X, index, weight, training, best_epoch)
     except NonFiniteLossError as error:
         model.summarise_training(rows)
         likely = advice(model, X, index, feature_names, resumed=previous is not None)

@@ -23,8 +23,9 @@ from skae._training.batches import Batch
 from skae._training.bottlenecks import BottleneckSpec, Step, Terms
 from skae._training.encoder_input import EncoderInput
 from skae._training.plan import DENSE, Plan, possible
+from skae.inits import LinearStart
 from skae.likelihoods import Likelihood
-from skae.networks import Layout, Network
+from skae.networks import Affine, Layout, Network
 from skae.noise import Noise
 
 
@@ -101,6 +102,8 @@ class AutoencoderModule(nn.Module):
         noise have a say in.
     sparse_method : str
         What the user asked for. Anything but "auto" that cannot be is an error.
+    start : LinearStart or None
+        What the network is before the training; None: its own first weights.
     row_gradients : bool
         Whether the optimiser takes gradients of some rows of a parameter.
     seed : int
@@ -125,6 +128,7 @@ class AutoencoderModule(nn.Module):
         noise_level: float = 0.0,
         plan: Plan = DENSE,
         sparse_method: str = "auto",
+        start: LinearStart | None = None,
         row_gradients: bool = False,
         seed: int = 0,
     ):
@@ -133,14 +137,19 @@ class AutoencoderModule(nn.Module):
         moments = {"mean": _tensor(columns.mean), "variance": _tensor(columns.variance)}
         self.noise_state = None if noise is None else State(noise, **moments)
         self.bottleneck = bottleneck.build(layout, seed)
-        self.observation = Observation(likelihood, columns.mean, columns.variance)
+        noise_variance = columns.variance if start is None else start.noise_variance
+        self.observation = Observation(likelihood, columns.mean, noise_variance)
         self.encoder, self.decoder, self.cost = network.make(
             layout,
             n_encoder_outputs=self.bottleneck.n_inputs,
             n_decoder_outputs=layout.n_features * likelihood.n_outputs,
             seed=derive_seed(seed, Stream.WEIGHTS),
         )
-        if network.adjustable:
+        if start is not None:
+            last = Affine(_tensor(start.decode.T), _tensor(start.mean))
+            first = self.bottleneck.encoder_start(start)
+            network.start_linear(self.encoder, self.decoder, first, last)
+        elif network.adjustable:
             if last_linear(self.encoder) is not None:
                 self.bottleneck.init_encoder(self.encoder)
             start = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))

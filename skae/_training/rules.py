@@ -40,6 +40,8 @@ class Convergence:
         The epoch after which the rate was brought down.
     """
 
+    averages = False
+
     def __init__(
         self, schedule: Schedule, n_epochs: int, tol: float, n_iter_no_change: int, start: float
     ):
@@ -80,6 +82,92 @@ class Convergence:
     def came_to_an_end(self) -> bool:
         """Whether the training ended for another reason than that no more epochs were allowed."""
         return self.converged_at is not None or self.epoch < self.n_epochs
+
+
+class Trial:
+    """How many epochs are best for rows held out, if any are.
+
+    The first epoch is a still one, so that the start is judged as well. The best number is known
+    once ``patience`` epochs have brought nothing better.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Factor of the learning rate.
+    n_epochs : int
+        Most epochs of this training, beside the still one.
+    patience : int
+
+    Attributes
+    ----------
+    best_epoch : int
+        Epochs with steps before the best objective; 0 where the start is the best.
+    """
+
+    averages = True
+
+    def __init__(self, schedule: Schedule, n_epochs: int, patience: int):
+        self.schedule, self.n_epochs, self.patience = schedule, n_epochs, patience
+        self.epoch = self.best_epoch = 0
+        self.best = math.inf
+
+    def factor(self, epoch: float) -> float:
+        """Return the factor of the learning rate after so many epochs, and parts of one."""
+        return _after_still_epoch(self.schedule, epoch, self.n_epochs)
+
+    def observe(self, value: float) -> bool:
+        """Take the objective of one more epoch; return whether it is the best."""
+        is_best = value < self.best
+        if is_best:
+            self.best, self.best_epoch = value, self.epoch
+        self.epoch += 1
+        return is_best
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing better came for long."""
+        return self.epoch - self.best_epoch > self.patience
+
+    came_to_an_end = True
+
+
+class Repeat:
+    """The epochs that were best in a `Trial`, on its schedule, and no more.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    n_epochs : int
+        Most epochs of the trial.
+    best_epoch : int
+        Epochs to train after the still one.
+    """
+
+    averages = True
+
+    def __init__(self, schedule: Schedule, n_epochs: int, best_epoch: int):
+        self.schedule, self.n_epochs, self.best_epoch = schedule, n_epochs, best_epoch
+        self.epoch = 0
+
+    def factor(self, epoch: float) -> float:
+        """Return the factor of the learning rate after so many epochs, and parts of one."""
+        return _after_still_epoch(self.schedule, epoch, self.n_epochs)
+
+    def observe(self, value: float) -> bool:
+        """Take the objective of one more epoch; none is the best."""
+        self.epoch += 1
+        return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done."""
+        return self.epoch > self.best_epoch
+
+    came_to_an_end = True
+
+
+def _after_still_epoch(schedule: Schedule, epoch: float, n_epochs: int) -> float:
+    return 0.0 if epoch < 1 else schedule(min(1.0, (epoch - 1) / n_epochs))
 
 
 def is_finite(loss: float, growth: float) -> bool:

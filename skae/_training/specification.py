@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skae._training.bottlenecks import BottleneckSpec
+from skae.inits import Init
 from skae.likelihoods import Likelihood
 from skae.networks import Layout, Network
 from skae.noise import Noise
@@ -22,6 +23,7 @@ class ModelSpec:
     hidden_layer_sizes: tuple[int, ...]
     activation: str  # a name in `ACTIVATIONS`
     network: Network
+    init: Init | None  # None: at random
     bottleneck: BottleneckSpec
     likelihood: Likelihood
     input_scaling: str | None  # a name in `SCALINGS`; None: columns as they are
@@ -32,7 +34,9 @@ class ModelSpec:
 
     def layout(self, n_features: int) -> Layout:
         """Return what decides about the shapes of the weights."""
-        return Layout(n_features, self.n_components, self.hidden_layer_sizes, self.activation)
+        path = self.init is not None
+        sizes = self.hidden_layer_sizes
+        return Layout(n_features, self.n_components, sizes, self.activation, path)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class TrainingSpec:
     l1_ratio: float
     tol: float
     n_iter_no_change: int
-    validation_fraction: float | None  # None: nothing is held out
+    early_stopping: bool | str  # "auto": see `auto.stops_early`
+    validation_fraction: float
     device: str
     callbacks: tuple[Any, ...]  # of skorch
     verbose: int
@@ -57,4 +62,4 @@ class TrainingSpec:
 
     def single_pass(self) -> TrainingSpec:
         """Return the training of one pass over the rows at a constant rate."""
-        return replace(self, max_iter=1, learning_rate=Constant(), validation_fraction=None)
+        return replace(self, max_iter=1, learning_rate=Constant(), early_stopping=False)

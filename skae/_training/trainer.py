@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,9 +13,10 @@ from tqdm.auto import tqdm
 
 from skae._blocks import cells_per_row, row_blocks
 from skae._random import Stream, derive_seed, global_torch_seed
-from skae._training.auto import choose_batch_size, choose_n_epochs
-from skae._training.batches import Rows, WeightedIndex, make_rows, split_rows
+from skae._training.auto import FEWEST_HELD_OUT, choose_batch_size, choose_n_epochs
+from skae._training.batches import WeightedIndex, make_rows, split_rows
 from skae._training.callbacks import (
+    Averaging,
     Clock,
     FiniteGuard,
     FitProgress,
@@ -24,14 +27,16 @@ from skae._training.callbacks import (
 from skae._training.fitted import FittedModel
 from skae._training.moments import Moment
 from skae._training.net import AutoencoderNet
-from skae._training.rules import Convergence
-from skae._training.specification import ModelSpec, TrainingSpec
+from skae._training.rules import Convergence, Repeat, Trial
+from skae._training.specification import TrainingSpec
 from skae._training.threads import threads_for
 from skae.exceptions import NonFiniteLossError
 from skae.networks import Network
 
 # Cells and rows that early stopping holds out at most; the rows are fewer in very wide tables only.
 _MOST_CELLS_HELD_OUT, _FEWEST_HELD_OUT = 2**28, 256
+# So many steps without anything better end the search for the length of a training.
+_STEPS_OF_PATIENCE = 200
 
 
 def _check_monitors(net: AutoencoderNet) -> None:
@@ -47,69 +52,127 @@ def _check_monitors(net: AutoencoderNet) -> None:
 
 
 def train(
-    model: FittedModel, X, index: np.ndarray, weight: np.ndarray | None, training: TrainingSpec
+    model: FittedModel,
+    X,
+    index: np.ndarray,
+    weight: np.ndarray | None,
+    training: TrainingSpec,
+    best_epoch: int | None = None,
 ) -> bool:
     """Train a model on the rows ``index`` of X; return whether it came to an end of its own.
 
-    That is False where the last epoch allowed was reached with the objective still falling. The
-    callbacks of the engine are added to the net for this training only.
+    That is False where the last epoch allowed was reached with the objective still falling. With
+    ``best_epoch`` the training is as long as `find_length` found.
+    """
+    if training.early_stopping is True:
+        part, held_out = _hold_out(X, index, weight, training)
+        rule = _convergence(model, training, len(part[0]))
+        run(model, X, *part, training, rule, held_out)
+        return rule.came_to_an_end
+    _check_monitors(model.net)
+    if best_epoch is None:
+        rule = _convergence(model, training, len(index))
+    else:
+        n_epochs = _n_epochs(model, training, len(index), times=2)
+        rule = Repeat(training.learning_rate, n_epochs, best_epoch)
+    run(model, X, index, weight, training, rule)
+    return rule.came_to_an_end
+
+
+def find_length(
+    make: Callable[[np.ndarray, np.ndarray | None], FittedModel],
+    X,
+    index: np.ndarray,
+    weight: np.ndarray | None,
+    training: TrainingSpec,
+) -> int:
+    """Return the number of epochs, from 0, that is best for rows held out.
+
+    ``make`` rows and weights is an untrained model, made anew without these rows.
+    """
+    fraction = max(training.validation_fraction, FEWEST_HELD_OUT / len(index))
+    part, held_out = _hold_out(X, index, weight, replace(training, validation_fraction=fraction))
+    model = make(*part)
+    n_epochs = _n_epochs(model, training, len(part[0]), times=2)
+    n_batches = -(-len(part[0]) // choose_batch_size(training.batch_size, len(part[0])))
+    patience = max(training.n_iter_no_change, -(-_STEPS_OF_PATIENCE // n_batches))
+    rule = Trial(training.learning_rate, n_epochs, patience)
+    run(model, X, *part, training, rule, held_out)
+    return rule.best_epoch
+
+
+def run(
+    model: FittedModel,
+    X,
+    index: np.ndarray,
+    weight: np.ndarray | None,
+    training: TrainingSpec,
+    rule: Convergence | Trial | Repeat,
+    held_out: WeightedIndex | None = None,
+) -> None:
+    """Train a model on the rows ``index`` of X by a rule.
+
+    The callbacks of the engine are added to the net for this training only.
     """
     net, csr = model.net, model.net.module_.takes_csr
-    n_epochs = choose_n_epochs(training.max_iter, len(index), training.batch_size, csr)
-    if training.validation_fraction is None:
-        _check_monitors(net)
-    else:
-        fraction = training.validation_fraction
-        (index, weight), held_out = _hold_out(model, X, index, weight, fraction)
-        net.train_split = predefined_split(held_out)
+    if held_out is not None:
+        kept = make_rows(X, *held_out, model.scaling, net.device, csr)
+        net.train_split = predefined_split(kept)
     rows = make_rows(X, index, weight, model.scaling, net.device, csr, net.module_.plan.n_sampled)
     for block in row_blocks(len(rows), cells_per_row(X) if csr else X.shape[1]):
         net.module_.encoder_input.observe(rows.take(torch.arange(block.start, block.stop)))
     net.batch_size = choose_batch_size(training.batch_size, len(rows))
-    net.max_epochs = n_epochs
+    net.max_epochs = rule.n_epochs + rule.averages  # and the still one
     n_batches = -(-len(rows) // net.batch_size)
-    convergence = _convergence(model.spec, training, n_epochs)
-    holds_out = training.validation_fraction is not None
-    monitor = "valid_objective" if holds_out else "train_objective"
-    first = _first(model, training, n_epochs, n_batches)
-    last = [LearningRate(convergence, n_batches), Stopping(convergence, monitor, holds_out)]
+    monitor = "train_objective" if held_out is None else "valid_objective"
+    first = _first(model, training, rule, n_batches)
+    keeps_best = held_out is not None and not rule.averages
+    last = [LearningRate(rule, n_batches), Stopping(rule, monitor, keeps_best)]
     with (
         _temporary_callbacks(net, first, last),
         _seeded_if_needed(net, model.spec.network),
         threads_for(net.batch_size * net.module_.operations),
     ):
         net.partial_fit(rows)
-    return convergence.came_to_an_end
 
 
-def _hold_out(model: FittedModel, X, index, weight, fraction: float) -> tuple[WeightedIndex, Rows]:
-    """Return the rows that are left to train on, with their weights, and those held out."""
+def _hold_out(
+    X, index, weight, training: TrainingSpec
+) -> tuple[WeightedIndex, WeightedIndex]:
+    """Return the rows that are left to train on, and those held out, with their weights."""
     if len(index) < 2:
         raise ValueError(
             f"early_stopping=True holds rows out and needs 2 distinct ones. Got {len(index)} "
             "instead. Set early_stopping=False."
         )
-    net = model.net
     # So few that their exact loss is no great part of an epoch.
     most = max(_FEWEST_HELD_OUT, _MOST_CELLS_HELD_OUT // X.shape[1])
-    seed = derive_seed(net.seed, Stream.HELD_OUT_ROWS)
-    part, held_out = split_rows(index, weight, fraction, seed, most)
-    return part, make_rows(X, *held_out, model.scaling, net.device, net.module_.takes_csr)
+    seed = derive_seed(training.seed, Stream.HELD_OUT_ROWS)
+    return split_rows(index, weight, training.validation_fraction, seed, most)
 
 
-def _convergence(spec: ModelSpec, training: TrainingSpec, n_epochs: int) -> Convergence:
+def _convergence(model: FittedModel, training: TrainingSpec, n_rows: int) -> Convergence:
     return Convergence(
         training.learning_rate,
-        n_epochs,
+        _n_epochs(model, training, n_rows),
         training.tol,
         training.n_iter_no_change,
-        spec.bottleneck.settles_at,
+        model.spec.bottleneck.settles_at,
     )
 
 
-def _first(model: FittedModel, training: TrainingSpec, n_epochs: int, n_batches: int) -> list:
+def _n_epochs(model: FittedModel, training: TrainingSpec, n_rows: int, times: int = 1) -> int:
+    csr = model.net.module_.takes_csr
+    return choose_n_epochs(training.max_iter, n_rows, training.batch_size, csr, times)
+
+
+def _first(
+    model: FittedModel, training: TrainingSpec, rule: Convergence | Trial | Repeat, n_batches: int
+) -> list:
     """Return the callbacks that come before those of the user, and say what is trained."""
-    callbacks: list = [FiniteGuard(n_epochs), Clock(n_epochs, n_batches)]
+    n_epochs = rule.n_epochs
+    callbacks: list = [Averaging()] if rule.averages else []
+    callbacks += [FiniteGuard(n_epochs), Clock(n_epochs, n_batches)]
     if training.alpha * training.l1_ratio:
         callbacks.append(SoftThreshold(training.alpha * training.l1_ratio))
     title = f"{training.title} ({model.sparse_method} batches)"

@@ -49,5 +49,7 @@ class AutoencoderTransformer(SharedParameters, BaseAutoencoder):
     (150, 2)
     """
 
+    _auto_init = "pca"
+
     def _bottleneck(self):
         return PlainCode()

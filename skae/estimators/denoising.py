@@ -52,5 +52,7 @@ class DenoisingAETransformer(SharedParameters, BaseAutoencoder):
 
     noise: Any = redefined(SharedParameters, "noise", "masking")
 
+    _auto_init = "pca"
+
     def _bottleneck(self):
         return PlainCode()

@@ -13,6 +13,7 @@ from skae._training.optimizers import OPTIMIZERS
 from skae._training.plan import METHODS
 from skae.constraints import Interval, StrOptions
 from skae.estimators.declaration import choices, parameter
+from skae.inits import INITS, Init
 from skae.likelihoods import LIKELIHOODS, Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
 from skae.noise import NOISES, Noise
@@ -52,6 +53,13 @@ class SharedParameters(ABC):
         modules.""",
         Network,
         also=(None,),
+    )
+    init: Any = choices(
+        "auto",
+        INITS,
+        """Where the training starts.""",
+        Init,
+        also=("auto",),
     )
     likelihood: Any = choices(
         "gaussian",
@@ -180,10 +188,10 @@ class SharedParameters(ABC):
         """Epochs without improvement after which training has converged; the learning rate is then
         brought to zero over as many again.""",
     )
-    early_stopping: bool = parameter(
-        False,
-        ["boolean"],
-        "bool",
+    early_stopping: Any = parameter(
+        "auto",
+        [StrOptions({"auto"}), "boolean"],
+        'bool or "auto"',
         """Whether to hold rows out, stop when their objective no longer improves, and keep the
         weights that were best for them.""",
     )

@@ -119,6 +119,8 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         codes = super().transform(X)
         return to_sparse_interface(sp.csr_array(codes), X) if self.sparse_output else codes
 
+    _auto_init = "random"
+
     def _bottleneck(self):
         sparsity = resolve(self.sparsity, SPARSITIES)
         weight = None if self.sparsity_weight == "auto" else self.sparsity_weight

@@ -9,6 +9,7 @@ from skae._training.auto import default_alpha
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._validation import resolve
 from skae.estimators.parameters import default_of
+from skae.inits import INITS, Init, Random
 from skae.likelihoods import LIKELIHOODS, Likelihood, choose_likelihood
 from skae.networks import NETWORKS, Network
 from skae.noise import NOISES, Noise
@@ -23,6 +24,7 @@ def model_spec(estimator: Any) -> ModelSpec:
         hidden_layer_sizes=_layer_sizes(estimator.hidden_layer_sizes),
         activation=estimator.activation,
         network=_network(estimator),
+        init=_init(estimator),
         bottleneck=estimator._bottleneck(),
         likelihood=estimator.likelihood_,
         input_scaling=estimator.input_scaling,
@@ -46,7 +48,8 @@ def training_spec(estimator: Any, seed: int) -> TrainingSpec:
         l1_ratio=estimator.l1_ratio,
         tol=estimator.tol,
         n_iter_no_change=estimator.n_iter_no_change,
-        validation_fraction=estimator.validation_fraction if estimator.early_stopping else None,
+        early_stopping=estimator.early_stopping,
+        validation_fraction=estimator.validation_fraction,
         device=estimator.device,
         callbacks=tuple(estimator.callbacks or ()),
         verbose=int(estimator.verbose),
@@ -86,6 +89,15 @@ def _network(estimator: Any) -> Network:
                 "network at None."
             )
     return network
+
+
+def _init(estimator: Any) -> Init | None:
+    """Return the start in closed form; None where weights start at random."""
+    name = estimator.init
+    if isinstance(name, str) and name == "auto":
+        name = estimator._auto_init if estimator.likelihood_.location_scale else "random"
+    init = resolve(name, INITS)
+    return None if isinstance(init, Random) else init
 
 
 def _noise(estimator: Any) -> Noise | None:

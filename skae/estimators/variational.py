@@ -125,6 +125,8 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
 
     _auto_sampler = None  # the prior
 
+    _auto_init = "factor_analysis"
+
     def _bottleneck(self):
         warmup = self.kl_warmup
         return GaussianCode(

@@ -69,7 +69,8 @@ class Gaussian(Likelihood):
         """Start the noise at the variance of each column, as if nothing were explained."""
         if self.variance == "shared":
             variance = variance.mean(dim=0, keepdim=True)
-        return {"log_variance": variance.clamp_min(self.variance_floor).log()}
+        free = (variance - self.variance_floor).clamp_min(0.01 * self.variance_floor)
+        return {"log_variance": free.log()}
 
     def noise_variance(self, log_variance: Tensor) -> Tensor:
         """Return v_j, in the units of the scaled columns."""

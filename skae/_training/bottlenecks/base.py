@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from skae.networks import Layout
+from skae.inits import LinearStart
+from skae.networks import Affine, Layout
 
 Gains = Callable[[], Tensor | float]  # how strongly the decoder answers to each unit
 LogLikelihood = Callable[[Tensor], Tensor]  # codes (n_rows, k) -> log p(x | code), (n_rows,)
@@ -72,6 +73,11 @@ class Bottleneck(nn.Module, ABC):
     def init_encoder(self, encoder: nn.Module) -> None:
         """Set the first weights of the encoder's last layer, where they must not be random."""
 
+    def encoder_start(self, start: LinearStart) -> Affine:
+        """Return what the encoder is to be before the training."""
+        weight = torch.as_tensor(start.encode.T, dtype=torch.float32)
+        return Affine(weight, -weight @ torch.as_tensor(start.mean, dtype=torch.float32))
+
     def on_train_begin(self, n_steps: int) -> None:
         """Learn how many steps the training that begins now will take at most."""
 
@@ -105,6 +111,10 @@ class BottleneckSpec(Protocol):
     @property
     def settles_at(self) -> float:
         """Share of a training before which its objective says nothing of convergence."""
+
+    @property
+    def has_posterior(self) -> bool:
+        """Whether codes have a prior and a posterior."""
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""

@@ -25,6 +25,7 @@ class PlainCode:
     """Makes a `PlainBottleneck`."""
 
     settles_at: float = 0.0
+    has_posterior: bool = False
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""

@@ -137,6 +137,8 @@ class SparseCode:
     n_active: float
     weight: float | None
 
+    has_posterior = False
+
     @property
     def settles_at(self) -> float:
         """While the weight of the penalty is being found, the reconstruction gets worse."""

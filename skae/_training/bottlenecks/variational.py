@@ -13,7 +13,7 @@ from skae._random import Stream, torch_generator
 from skae._state import State
 from skae._training.bottlenecks.base import Bottleneck, Term
 from skae._training.bottlenecks.points import choose_n_points, cubature_points, normal_points
-from skae.networks import Layout, linear_layers
+from skae.networks import Affine, Layout, linear_layers
 from skae.priors import Prior
 from skae.schedules import Schedule
 
@@ -89,6 +89,14 @@ class VariationalBottleneck(Bottleneck):
             layers[-1].weight[self.n_components :] = 0.0
             if layers[-1].bias is not None:
                 layers[-1].bias[self.n_components :] = 0.0
+
+    def encoder_start(self, start):
+        """Return means as they are, and log standard deviations that are the same for all rows."""
+        mean = super().encoder_start(start)
+        log_std = 0.5 * torch.as_tensor(start.posterior_variance, dtype=torch.float32).log()
+        return Affine(
+            torch.cat([mean.weight, torch.zeros_like(mean.weight)]), torch.cat([mean.bias, log_std])
+        )
 
     def on_epoch_begin(self, progress):
         """Set the factor of the KL term."""
@@ -204,6 +212,8 @@ class GaussianCode:
                 f"{self.free_bits!r} instead of 0. Choose a prior that factorises, such as "
                 "'standard_normal', or set free_bits=0 and lengthen kl_warmup."
             )
+
+    has_posterior = True
 
     @property
     def settles_at(self) -> float:

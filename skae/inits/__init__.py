@@ -1,0 +1,26 @@
+"""Where does a training start? At random, or at the best linear model, found in closed form.
+
+To add one: one class in a file here and one line in `INITS`.
+"""
+
+from skae.inits.base import Init, LinearStart, Random
+from skae.inits.factor_analysis import FactorAnalysisInit
+from skae.inits.pca import PCAInit
+from skae.inits.rows import StartRows
+
+#: Names for ``init``, beside "auto".
+INITS: dict[str, type[Init]] = {
+    "random": Random,
+    "pca": PCAInit,
+    "factor_analysis": FactorAnalysisInit,
+}
+
+__all__ = [
+    "INITS",
+    "FactorAnalysisInit",
+    "Init",
+    "LinearStart",
+    "PCAInit",
+    "Random",
+    "StartRows",
+]

@@ -1,0 +1,51 @@
+"""The start at principal component analysis."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skae.inits.base import Init, LinearStart
+
+
+class PCAInit(Init):
+    r"""Principal components of the scaled columns.
+
+    A deterministic autoencoder *is* PCA before its first step: the code is the projection on the
+    first principal axes. A variational one is probabilistic PCA (Tipping and Bishop 1999, equations
+    7 and 8): with eigenvalues :math:`\lambda` and :math:`\sigma^2` the mean of those left out,
+
+    .. math:: W = U (\Lambda - \sigma^2 I)^{1/2}
+
+    References
+    ----------
+    Tipping and Bishop (1999), "Probabilistic principal component analysis".
+    """
+
+    def fit(self, rows, n_components, posterior, seed):
+        """Return the projection, or the posterior of probabilistic PCA."""
+        k = min(n_components, rows.n_features)
+        values, axes, _ = rows.leading(np.ones(rows.n_features), k, seed=seed)
+        values = np.maximum(values, 0.0)
+        left = max(0.0, rows.variance.sum() - values.sum())
+        n_left = max(1, rows.n_features - len(values))
+        noise = np.full(rows.n_features, left / n_left)
+        if not posterior:
+            axes = np.where(values > 0, axes, 0.0)
+            return _padded(rows.mean, axes, axes.T, noise, np.ones(len(values)), n_components)
+        tiny = np.finfo(np.float64).tiny
+        length = np.sqrt(np.maximum(values - noise[0], 0.0))
+        encode = axes * (length / np.maximum(values, tiny))
+        variance = np.where(length > 0, noise[0] / np.maximum(values, tiny), 1.0)
+        return _padded(rows.mean, encode, (axes * length).T, noise, variance, n_components)
+
+
+def _padded(mean, encode, decode, noise, variance, n_components: int) -> LinearStart:
+    """Return a start with zeros for the components that are more than the columns."""
+    more = n_components - len(variance)
+    return LinearStart(
+        mean,
+        np.pad(encode, ((0, 0), (0, more))),
+        np.pad(decode, ((0, more), (0, 0))),
+        noise,
+        np.pad(variance, (0, more), constant_values=1.0),
+    )
