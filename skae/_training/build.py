@@ -58,6 +58,7 @@ def build(
         bottleneck=spec.bottleneck,
         layout=spec.layout(X.shape[1]),
         columns=columns,
+        row_scaling=of_rows,
         encoder_scaling=of_encoder,
         input_norm=input_norm,
         total_cap=total_cap,

@@ -23,6 +23,7 @@ from skae._training.batches import Batch
 from skae._training.bottlenecks import BottleneckSpec, Step, Terms
 from skae._training.encoder_input import EncoderInput
 from skae._training.plan import DENSE, Plan, possible
+from skae._training.word_features import WordFeatures
 from skae.inits import LinearStart
 from skae.likelihoods import Likelihood
 from skae.networks import Affine, Layout, Network
@@ -89,6 +90,8 @@ class AutoencoderModule(nn.Module):
         What the user chose about the network.
     columns : ColumnSummary
         Of the training rows, in the units of the network.
+    row_scaling : Scaling or None
+        From the units of X to those of the network.
     encoder_scaling : Scaling or None
         Applied to the input of the encoder alone.
     input_norm : float or None
@@ -121,6 +124,7 @@ class AutoencoderModule(nn.Module):
         bottleneck: BottleneckSpec,
         layout: Layout,
         columns: ColumnSummary,
+        row_scaling: Scaling | None = None,
         encoder_scaling: Scaling | None = None,
         input_norm: float | None = None,
         total_cap: float | None = None,
@@ -139,8 +143,11 @@ class AutoencoderModule(nn.Module):
         self.bottleneck = bottleneck.build(layout, seed)
         noise_variance = columns.variance if start is None else start.noise_variance
         self.observation = Observation(likelihood, columns.mean, noise_variance)
+        words = None if start is None else start.words
+        self.word_features = None if words is None else WordFeatures(words, row_scaling)
+        seen = layout if words is None else layout._replace(n_features=words.vectors.shape[1])
         self.encoder, self.decoder, self.cost = network.make(
-            layout,
+            seen,
             n_encoder_outputs=self.bottleneck.n_inputs,
             n_decoder_outputs=layout.n_features * likelihood.n_outputs,
             seed=derive_seed(seed, Stream.WEIGHTS),
@@ -157,7 +164,7 @@ class AutoencoderModule(nn.Module):
         self.encoder_input = EncoderInput(encoder_scaling, input_norm)
         self.plan = possible(plan, sparse_method, self._csr_obstacle)
         self.row_gradients, self.total_cap = row_gradients, total_cap
-        if self.takes_csr:
+        if self.takes_csr and self.word_features is None:
             self.encoder[0] = InputLayer.from_linear(self.encoder[0], row_gradients)
 
     @property
@@ -286,8 +293,9 @@ class AutoencoderModule(nn.Module):
         return self.network.gains(self.decoder, self.bottleneck.code(h).detach(), squares)
 
     def _encode(self, x: Tensor | Csr) -> Tensor:
-        return self.encoder(self.encoder_input(x))
+        seen = self.encoder_input(x)
+        return self.encoder(seen if self.word_features is None else self.word_features(seen))
 
 
 def _tensor(values: np.ndarray) -> Tensor:
-    return torch.as_tensor(values, dtype=torch.float32)
+    return torch.tensor(np.ascontiguousarray(values), dtype=torch.float32)

@@ -9,6 +9,7 @@ import numpy as np
 
 from skae._validation import Component
 from skae.inits.rows import StartRows
+from skae.inits.words import Words
 
 
 class LinearStart(NamedTuple):
@@ -24,6 +25,7 @@ class LinearStart(NamedTuple):
     decode: np.ndarray  # (n_components, n_features)
     noise_variance: np.ndarray  # (n_features,)
     posterior_variance: np.ndarray  # (n_components,)
+    words: Words | None = None  # what rows become before they meet ``encode``
 
 
 class Init(Component):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import eigh
@@ -43,8 +45,8 @@ class StartRows:
         self.weight = np.full(n_rows, 1.0 / n_rows) if weight is None else weight / weight.sum()
         scale = np.ones(self.n_features) if scaling is None else scaling.scale
         shift = 0.0 if scaling is None or scaling.shift is None else scaling.shift
-        self.X = X[index] @ sp.diags_array(1.0 / scale) if sp.issparse(X) else X
-        self._index, self._centre, self._scale = index, columns.mean, scale
+        self.X = X
+        self.index, self._centre, self._scale = index, columns.mean, scale
         #: Mean of the rows in the units of the network.
         self.mean = (columns.mean - shift) / scale
         self.variance = np.where(columns.constant, 0.0, np.square(columns.deviation / scale))
@@ -83,18 +85,35 @@ class StartRows:
             return self._sparse_moments(vectors)
         k = self.n_features if vectors is None else vectors.shape[1]
         total = np.zeros((self.n_features, k))
-        for block in row_blocks(len(self._index), self.n_features):
-            rows = (self.X[self._index[block]] - self._centre) / self._scale
+        for block in row_blocks(len(self.index), self.n_features):
+            rows = (self.X[self.index[block]] - self._centre) / self._scale
             weighted = rows.T * self.weight[block]
             total += weighted @ (rows if vectors is None else rows @ vectors)
         return total
 
     def _sparse_moments(self, vectors: np.ndarray | None) -> np.ndarray:
-        mean = self._centre / self._scale
-        weighted = self.X.T @ sp.diags_array(self.weight)
+        scale, mean = self._scale[:, None], self._centre / self._scale
+        rows = self.stored
+        weighted = rows.T @ sp.diags_array(self.weight)
         if vectors is None:
-            return (weighted @ self.X).toarray() - np.outer(mean, mean)
-        return weighted @ (self.X @ vectors) - np.outer(mean, mean @ vectors)
+            return (weighted @ rows).toarray() / scale / self._scale - np.outer(mean, mean)
+        return weighted @ (rows @ (vectors / scale)) / scale - np.outer(mean, mean @ vectors)
+
+    @cached_property
+    def stored(self) -> sp.csr_array:
+        """The rows as they are, in the units of X, CSR."""
+        return sp.csr_array(self.X[self.index])
+
+    def loadings(self, codes: np.ndarray) -> np.ndarray:
+        """Return the covariances of codes of mean zero and the columns, (k, n_features)."""
+        weighted = self.weight[:, None] * codes
+        if sp.issparse(self.X):
+            return (self.stored.T @ weighted / self._scale[:, None]).T
+        total = np.zeros((codes.shape[1], self.n_features))
+        for block in row_blocks(len(self.index), self.n_features):
+            rows = (self.X[self.index[block]] - self._centre) / self._scale
+            total += weighted[block].T @ rows
+        return total
 
     def leading(
         self, factor: np.ndarray, k: int, basis: np.ndarray | None = None, seed: int = 0

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -75,7 +76,9 @@ class Bottleneck(nn.Module, ABC):
 
     def encoder_start(self, start: LinearStart) -> Affine:
         """Return what the encoder is to be before the training."""
-        weight = torch.as_tensor(start.encode.T, dtype=torch.float32)
+        weight = torch.tensor(np.ascontiguousarray(start.encode.T), dtype=torch.float32)
+        if start.words is not None:  # whose features have the mean zero
+            return Affine(weight, weight.new_zeros(len(weight)))
         return Affine(weight, -weight @ torch.as_tensor(start.mean, dtype=torch.float32))
 
     def on_train_begin(self, n_steps: int) -> None:

@@ -1,0 +1,57 @@
+"""Rows of texts on their way to the encoder: sums of the vectors of their words."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skae._kernels.csr import Csr
+from skae._scaling import Scaling
+from skae.inits import Words
+
+
+class WordFeatures(nn.Module):
+    """What `Words` are, in front of an encoder: for rows in the units of the network, CSR or dense.
+
+    Parameters
+    ----------
+    words : Words
+    scaling : Scaling or None
+        From the units of X to those of the network.
+    """
+
+    def __init__(self, words: Words, scaling: Scaling | None):
+        super().__init__()
+        self.logarithm = words.logarithm
+        one = torch.ones(len(words.weight))
+        scale = one if scaling is None else _tensor(scaling.scale)
+        shift = None if scaling is None or scaling.shift is None else _tensor(scaling.shift)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
+        for name in ("weight", "vectors", "centre", "mean"):
+            self.register_buffer(name, _tensor(getattr(words, name)))
+        self.factor = float(words.scale)
+
+    def forward(self, x: Tensor | Csr) -> Tensor:
+        """Return features of shape (n_rows, n_vectors)."""
+        if isinstance(x, Csr):
+            indices = x.indices.long()
+            summed = x.with_values(self._weighted(x.values, indices)).product(self.vectors)
+        else:
+            summed = self._weighted(x, slice(None)) @ self.vectors
+        return (F.normalize(F.normalize(summed) - self.centre) - self.mean) * self.factor
+
+    def _weighted(self, values: Tensor, columns: Tensor | slice) -> Tensor:
+        """Return entries times the weights of their columns; the length of a row is of no matter."""
+        values = values * self.scale[columns]
+        if self.shift is not None:
+            values = values + self.shift[columns]
+        if self.logarithm:
+            values = torch.where(values > 0, 1.0 + values.clamp_min(1.0).log(), 0.0)
+        return values * self.weight[columns]
+
+
+def _tensor(values) -> Tensor:
+    return torch.tensor(np.ascontiguousarray(values), dtype=torch.float32)
