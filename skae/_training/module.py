@@ -20,10 +20,10 @@ from skae._random import Stream, derive_seed
 from skae._scaling import ColumnSummary, Scaling
 from skae._state import State
 from skae._training.batches import Batch
-from skae._training.bottlenecks import BottleneckSpec, Step, Terms
+from skae._training.bottlenecks import BottleneckSpec, Step, Term, Terms
 from skae._training.encoder_input import EncoderInput
 from skae._training.plan import DENSE, Plan, possible
-from skae._training.word_features import WordFeatures
+from skae._training.words import WordModel
 from skae.inits import LinearStart
 from skae.likelihoods import Likelihood
 from skae.networks import Affine, Layout, Network
@@ -141,13 +141,15 @@ class AutoencoderModule(nn.Module):
         moments = {"mean": _tensor(columns.mean), "variance": _tensor(columns.variance)}
         self.noise_state = None if noise is None else State(noise, **moments)
         self.bottleneck = bottleneck.build(layout, seed)
+        words = None if start is None else start.words
+        self.words = None
+        if words is not None:
+            own = derive_seed(seed, Stream.WEIGHTS, 1)
+            self.words = WordModel(words, row_scaling, network, layout, own)
         noise_variance = columns.variance if start is None else start.noise_variance
         self.observation = Observation(likelihood, columns.mean, noise_variance)
-        words = None if start is None else start.words
-        self.word_features = None if words is None else WordFeatures(words, row_scaling)
-        seen = layout if words is None else layout._replace(n_features=words.vectors.shape[1])
         self.encoder, self.decoder, self.cost = network.make(
-            seen,
+            layout if words is None else layout._replace(n_features=words.n_vectors),
             n_encoder_outputs=self.bottleneck.n_inputs,
             n_decoder_outputs=layout.n_features * likelihood.n_outputs,
             seed=derive_seed(seed, Stream.WEIGHTS),
@@ -164,7 +166,7 @@ class AutoencoderModule(nn.Module):
         self.encoder_input = EncoderInput(encoder_scaling, input_norm)
         self.plan = possible(plan, sparse_method, self._csr_obstacle)
         self.row_gradients, self.total_cap = row_gradients, total_cap
-        if self.takes_csr and self.word_features is None:
+        if self.takes_csr and self.words is None:
             self.encoder[0] = InputLayer.from_linear(self.encoder[0], row_gradients)
 
     @property
@@ -179,7 +181,8 @@ class AutoencoderModule(nn.Module):
 
     def weights_to_decay(self) -> list[nn.Parameter]:
         """Return the weights of the network that decay, and that L1 draws to zeros."""
-        return self.network.weights_to_decay(self.encoder, self.decoder)
+        weights = self.network.weights_to_decay(self.encoder, self.decoder)
+        return weights if self.words is None else [*weights, *self.words.weights_to_decay()]
 
     def _csr_obstacle(self) -> str | None:
         """Return what keeps CSR rows from being trained on as they are."""
@@ -209,7 +212,13 @@ class AutoencoderModule(nn.Module):
             row_weight=batch.weight,
             noise=batch.noise,
         )
-        return self.bottleneck(h, step)
+        if self.words is None:
+            return self.bottleneck(h, step)
+        # The encoder learns from the features alone: what a likelihood of the columns would have it
+        # learn of some thousand rows makes poorer features (`benchmarks/features.py`).
+        terms = self.bottleneck(h.detach(), step)
+        features = self.words.loss(self.encoder_input(x), self.bottleneck.code(h), share)
+        return {**terms, "features": Term(features, 1.0, 0.0)}
 
     def _reconstruction(self, batch: Batch, share: Tensor, code: Tensor) -> Tensor:
         """Return minus the mean log-likelihood of the clean rows given their codes, in nats."""
@@ -294,7 +303,7 @@ class AutoencoderModule(nn.Module):
 
     def _encode(self, x: Tensor | Csr) -> Tensor:
         seen = self.encoder_input(x)
-        return self.encoder(seen if self.word_features is None else self.word_features(seen))
+        return self.encoder(seen if self.words is None else self.words.features(seen))
 
 
 def _tensor(values: np.ndarray) -> Tensor:

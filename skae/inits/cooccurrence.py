@@ -39,13 +39,13 @@ class CooccurrenceInit(Init):
         covariance = (features.T * rows.weight) @ features
         values, axes = np.linalg.eigh(covariance)
         values, axes = values[::-1][:n_components], axes[:, ::-1][:, :n_components]
-        code = features @ axes
+        words, code = words._replace(axes=axes), features @ axes
         decode = rows.loadings(code) / values[:, None]
         noise = np.maximum(rows.variance - values @ np.square(decode), 0.0)
         return LinearStart(rows.mean, axes, decode, noise, np.ones(len(values)), words)
 
 
-_NOTHING = (np.zeros((0, 0)), np.zeros(0), np.zeros(0), 1.0)
+_NOTHING = (np.zeros((0, 0)), np.zeros(0), np.zeros(0), 1.0, np.zeros((0, 0)))
 
 
 def _rarity(X, weight: np.ndarray, whole: bool) -> np.ndarray:
@@ -73,7 +73,7 @@ def _word_vectors(T, rows: StartRows, n_vectors: int, seed: int) -> np.ndarray:
     total = max(value.sum(), np.finfo(np.float64).tiny)
     expected = of_row[row] * of_column[column] / total
     discount = _DISCOUNT / rows.n_rows * total / (n_features * len(contexts))
-    value = np.log1p(value / (expected + discount))
+    value = np.log1p(value / (expected + discount)).astype(np.float32)
     P = sp.csr_array((value, (row, column)), shape=(n_features, len(contexts)))
     n_vectors = min(n_vectors, min(P.shape) - 1)
     U, size, _ = randomized_svd(P, n_vectors, n_iter=_POWER_ITERATIONS, random_state=seed % 2**32)

@@ -17,6 +17,12 @@ class Words(NamedTuple):
     centre: np.ndarray  # (n_vectors,), of the normalised sums of vectors
     mean: np.ndarray  # (n_vectors,), of those centred and normalised again
     scale: float
+    axes: np.ndarray  # (n_vectors, n_components), the first principal axes of the features
+
+    @property
+    def n_vectors(self) -> int:
+        """Number of features."""
+        return self.vectors.shape[1]
 
     def weighted(self, X) -> sp.csr_array:
         """Return rows of length one in the units of the encoder."""

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skae._kernels.csr import Csr
+from skae._modules import weight_arrays
 from skae._scaling import Scaling
 from skae.inits import Words
+from skae.networks import Affine, Layout, Network
 
 
 class WordFeatures(nn.Module):
@@ -51,6 +53,43 @@ class WordFeatures(nn.Module):
         if self.logarithm:
             values = torch.where(values > 0, 1.0 + values.clamp_min(1.0).log(), 0.0)
         return values * self.weight[columns]
+
+
+class WordModel(nn.Module):
+    """The autoencoder of the features of texts: what the encoder is trained with.
+
+    Parameters
+    ----------
+    words : Words
+    scaling : Scaling or None
+        From the units of X to those of the network.
+    network : Network
+        Makes the decoder from codes to features.
+    layout : Layout
+        Of the whole.
+    seed : int
+    """
+
+    def __init__(
+        self, words: Words, scaling: Scaling | None, network: Network, layout: Layout, seed: int
+    ):
+        super().__init__()
+        self.network, self.features = network, WordFeatures(words, scaling)
+        seen = layout._replace(n_features=words.n_vectors)
+        encoder, self.decoder, _ = network.make(seen, layout.n_components, words.n_vectors, seed)
+        first = Affine(_tensor(words.axes.T), torch.zeros(layout.n_components))
+        last = Affine(_tensor(words.axes), torch.zeros(words.n_vectors))
+        network.start_linear(encoder, self.decoder, first, last)
+
+    def loss(self, x: Tensor | Csr, code: Tensor, share: Tensor) -> Tensor:
+        """Return the mean squared error of the features of clean rows, given codes."""
+        with torch.no_grad():
+            features = self.features(x)
+        return (features - self.decoder(code)).square().sum(dim=1) @ share
+
+    def weights_to_decay(self) -> list[nn.Parameter]:
+        """Return the weights that decay."""
+        return weight_arrays(self.decoder)
 
 
 def _tensor(values) -> Tensor:
