@@ -43,7 +43,7 @@ def build(
         rows_at_start = StartRows(X, index, weight, columns, of_rows)
         start_seed = derive_seed(training.seed, Stream.START)
         start = spec.init.fit(
-            rows_at_start, spec.n_components, spec.bottleneck.has_posterior, start_seed
+            rows_at_start, spec.n_components, spec.bottleneck.code, start_seed
         )
     columns = _in_units_of(of_rows, columns, likelihood)
     plan = choose_plan(spec.sparse_method, X, likelihood, columns, device)
@@ -56,7 +56,7 @@ def build(
         network=spec.network,
         likelihood=likelihood,
         bottleneck=spec.bottleneck,
-        layout=spec.layout(X.shape[1]),
+        layout=spec.layout(X.shape[1])._replace(linear_path=start is not None),
         columns=columns,
         row_scaling=of_rows,
         encoder_scaling=of_encoder,

@@ -99,10 +99,32 @@ class FittedModel:
 
     def summarise_training(self, X) -> None:
         """Keep of training rows what new rows and sparse reconstructions are to resemble."""
+        if self.net.module_.bottleneck.turn is None:
+            self._turn_codes(X)
         self.training_codes, self.diagnostics = self.codes(X), self._diagnostics(X)
         if self.likelihood.conditional_on_total:
             self.totals = totals_of(X)
         self.n_stored = (X != 0).sum() / X.shape[0]
+
+    def _turn_codes(self, X) -> None:
+        """Bring codes to their principal axes, or into an order, where that is free.
+
+        The largest comes first, and the column that a code goes with most goes up with it, as in
+        `sklearn.decomposition.PCA`. Done once: codes that are trained on keep their meaning.
+        """
+        codes = self.codes(X).astype(np.float64)
+        centre = codes.mean(axis=0)
+        bottleneck = self.net.module_.bottleneck
+        axes = bottleneck.axes(codes - centre, self._diagnostics(X))
+        if axes is None:
+            return
+        loadings = X.T @ ((codes - centre) @ axes)
+        if self.scaling is not None:
+            loadings = loadings / self.scaling.scale[:, None]
+        largest = np.abs(loadings).argmax(axis=0)
+        sign = np.sign(loadings[largest, np.arange(axes.shape[1])])
+        centre = centre if bottleneck.centres else np.zeros_like(centre)
+        bottleneck.turn_to(axes * np.where(sign == 0, 1.0, sign), centre)
 
     def history(self) -> dict[str, list[float]]:
         """Return each named term of each epoch; those of held-out rows start with "valid_"."""

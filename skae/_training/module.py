@@ -146,7 +146,8 @@ class AutoencoderModule(nn.Module):
         if words is not None:
             own = derive_seed(seed, Stream.WEIGHTS, 1)
             self.words = WordModel(words, row_scaling, network, layout, own)
-        noise_variance = columns.variance if start is None else start.noise_variance
+        given = start is not None and likelihood.location_scale
+        noise_variance = start.noise_variance if given else columns.variance  # type: ignore
         self.observation = Observation(likelihood, columns.mean, noise_variance)
         self.encoder, self.decoder, self.cost = network.make(
             layout if words is None else layout._replace(n_features=words.n_vectors),
@@ -156,6 +157,9 @@ class AutoencoderModule(nn.Module):
         )
         if start is not None:
             last = Affine(_tensor(start.decode.T), _tensor(start.mean))
+            if not likelihood.location_scale:  # raw outputs are in other units than codes
+                bias = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
+                last = Affine(bias.new_zeros(len(bias), layout.n_components), bias)
             first = self.bottleneck.encoder_start(start)
             network.start_linear(self.encoder, self.decoder, first, last)
         elif network.adjustable:
@@ -163,6 +167,8 @@ class AutoencoderModule(nn.Module):
                 self.bottleneck.init_encoder(self.encoder)
             start = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
             network.start_at(self.decoder, start)
+        if words is not None:  # which have units of their own
+            encoder_scaling = input_norm = None
         self.encoder_input = EncoderInput(encoder_scaling, input_norm)
         self.plan = possible(plan, sparse_method, self._csr_obstacle)
         self.row_gradients, self.total_cap = row_gradients, total_cap
@@ -217,7 +223,7 @@ class AutoencoderModule(nn.Module):
         # The encoder learns from the features alone: what a likelihood of the columns would have it
         # learn of some thousand rows makes poorer features (`benchmarks/features.py`).
         terms = self.bottleneck(h.detach(), step)
-        features = self.words.loss(self.encoder_input(x), self.bottleneck.code(h), share)
+        features = self.words.loss(self.encoder_input(x), h, share)
         return {**terms, "features": Term(features, 1.0, 0.0)}
 
     def _reconstruction(self, batch: Batch, share: Tensor, code: Tensor) -> Tensor:
@@ -250,16 +256,16 @@ class AutoencoderModule(nn.Module):
 
     def mean(self, code: Tensor, total: Tensor | None = None) -> Tensor:
         """Return the mean of x given each code."""
-        return self.observation.mean(self.decoder(code), total)
+        return self.observation.mean(self._decode(code), total)
 
     def draw(self, code: Tensor, generator: torch.Generator, total: Tensor | None = None) -> Tensor:
         """Return a draw of x given each code."""
-        return self.observation.sample(self.decoder(code), generator, total)
+        return self.observation.sample(self._decode(code), generator, total)
 
     def nonzero_mass(self, code: Tensor, total: Tensor | None) -> Tensor:
         """Return the probability of each entry not to be zero, given each code."""
         given = self.observation.parameters_for(total)
-        return self.observation.likelihood.nonzero_mass(self.decoder(code), **given)
+        return self.observation.likelihood.nonzero_mass(self._decode(code), **given)
 
     def score(self, x: Tensor | Csr) -> Tensor:
         """Return the log-likelihood of each row, in nats."""
@@ -300,6 +306,10 @@ class AutoencoderModule(nn.Module):
             row_weight = columns.weight.repeat(n_outputs)
             squares = ColumnSquares.apply(weight, rows, row_weight, self.row_gradients)
         return self.network.gains(self.decoder, self.bottleneck.code(h).detach(), squares)
+
+    def _decode(self, code: Tensor) -> Tensor:
+        """Return the raw output for codes as users see them."""
+        return self.decoder(self.bottleneck.inner(code))
 
     def _encode(self, x: Tensor | Csr) -> Tensor:
         seen = self.encoder_input(x)

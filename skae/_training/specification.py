@@ -34,9 +34,7 @@ class ModelSpec:
 
     def layout(self, n_features: int) -> Layout:
         """Return what decides about the shapes of the weights."""
-        path = self.init is not None
-        sizes = self.hidden_layer_sizes
-        return Layout(n_features, self.n_components, sizes, self.activation, path)
+        return Layout(n_features, self.n_components, self.hidden_layer_sizes, self.activation)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from skae._training.bottlenecks import PlainCode
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import estimator
 from skae.estimators.parameters import SharedParameters
+from skae.inits import AutoInit
 
 
 @estimator
@@ -49,7 +50,8 @@ class AutoencoderTransformer(SharedParameters, BaseAutoencoder):
     (150, 2)
     """
 
-    _auto_init = "pca"
+    def _auto_init(self, likelihood):
+        return AutoInit(linear=likelihood.location_scale)
 
-    def _bottleneck(self):
+    def _bottleneck(self, init):
         return PlainCode()

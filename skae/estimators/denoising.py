@@ -8,6 +8,7 @@ from skae._training.bottlenecks import PlainCode
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import estimator, redefined
 from skae.estimators.parameters import SharedParameters
+from skae.inits import AutoInit
 
 
 @estimator
@@ -52,7 +53,8 @@ class DenoisingAETransformer(SharedParameters, BaseAutoencoder):
 
     noise: Any = redefined(SharedParameters, "noise", "masking")
 
-    _auto_init = "pca"
+    def _auto_init(self, likelihood):
+        return AutoInit(linear=likelihood.location_scale)
 
-    def _bottleneck(self):
+    def _bottleneck(self, init):
         return PlainCode()

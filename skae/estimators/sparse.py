@@ -16,6 +16,7 @@ from skae.constraints import Interval, StrOptions
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import choices, estimator, parameter
 from skae.estimators.parameters import SharedParameters
+from skae.inits import Random
 from skae.sparsity import SPARSITIES, Sparsity
 
 
@@ -119,9 +120,10 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         codes = super().transform(X)
         return to_sparse_interface(sp.csr_array(codes), X) if self.sparse_output else codes
 
-    _auto_init = "random"
+    def _auto_init(self, likelihood):
+        return Random()
 
-    def _bottleneck(self):
+    def _bottleneck(self, init):
         sparsity = resolve(self.sparsity, SPARSITIES)
         weight = None if self.sparsity_weight == "auto" else self.sparsity_weight
         if weight is not None and not sparsity.penalised:

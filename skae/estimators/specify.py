@@ -19,13 +19,15 @@ from skae.schedules import SCHEDULES
 
 def model_spec(estimator: Any) -> ModelSpec:
     """Return what the model of an estimator is, once its likelihood is chosen."""
+    network = _network(estimator)
+    init = _init(estimator, network)
     return ModelSpec(
         n_components=estimator.n_components,
         hidden_layer_sizes=_layer_sizes(estimator.hidden_layer_sizes),
         activation=estimator.activation,
-        network=_network(estimator),
-        init=_init(estimator),
-        bottleneck=estimator._bottleneck(),
+        network=network,
+        init=init,
+        bottleneck=estimator._bottleneck(init),
         likelihood=estimator.likelihood_,
         input_scaling=estimator.input_scaling,
         sparse_method=estimator.sparse_method,
@@ -91,12 +93,18 @@ def _network(estimator: Any) -> Network:
     return network
 
 
-def _init(estimator: Any) -> Init | None:
+def _init(estimator: Any, network: Network) -> Init | None:
     """Return the start in closed form; None where weights start at random."""
-    name = estimator.init
-    if isinstance(name, str) and name == "auto":
-        name = estimator._auto_init if estimator.likelihood_.location_scale else "random"
-    init = resolve(name, INITS)
+    given = estimator.init
+    if isinstance(given, str) and given == "auto":
+        init = estimator._auto_init(estimator.likelihood_) if network.has_linear_path else Random()
+    else:
+        init = resolve(given, INITS)
+        if not (network.has_linear_path or isinstance(init, Random)):
+            raise ValueError(
+                f"A start in closed form needs a linear path, which {type(network).__name__} does "
+                f"not have. Got init={given!r} beside it. Leave init at 'auto', or network at None."
+            )
     return None if isinstance(init, Random) else init
 
 

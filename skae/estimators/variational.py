@@ -10,16 +10,19 @@ import numpy as np
 
 from skae._training.bottlenecks import GaussianCode
 from skae._validation import resolve
-from skae.constraints import Interval
+from skae.constraints import Interval, StrOptions
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import choices, estimator, parameter
 from skae.estimators.parameters import SharedParameters
+from skae.inits import FactorAnalysisInit, Random
 from skae.exceptions import PosteriorCollapseWarning
 from skae.priors import PRIORS, Prior
 from skae.schedules import SCHEDULES, LinearWarmup, Schedule
 
 # A latent whose posterior differs from the prior by less than this (nats) says nothing.
 _COLLAPSED = 0.01
+# Share of a training over which the KL term comes in, where weights start at random.
+_WARMUP = 0.25
 
 
 @estimator
@@ -99,11 +102,12 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         the latents more independent and the reconstruction worse (beta-VAE).""",
     )
     kl_warmup: Any = parameter(
-        0.25,
-        [Interval(Real, 0, 1, closed="both"), Schedule],
-        "float or Schedule",
+        "auto",
+        [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), Schedule],
+        'float, Schedule or "auto"',
         """Share of the training, in [0, 1], over which the KL term comes in, or a schedule of your
-        own.""",
+        own. "auto" is 0.25 where weights start at random, and 0 where ``init`` finds the start in
+        closed form, which a training without the KL term would leave.""",
     )
     free_bits: float = parameter(
         0.0,
@@ -125,10 +129,13 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
 
     _auto_sampler = None  # the prior
 
-    _auto_init = "factor_analysis"
+    def _auto_init(self, likelihood):
+        return FactorAnalysisInit() if likelihood.location_scale else Random()
 
-    def _bottleneck(self):
+    def _bottleneck(self, init):
         warmup = self.kl_warmup
+        if isinstance(warmup, str):  # a start in closed form has nothing to find first
+            warmup = _WARMUP if init is None else 0.0
         return GaussianCode(
             prior=resolve(self.prior, PRIORS),
             beta=self.beta,

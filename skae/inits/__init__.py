@@ -3,6 +3,7 @@
 To add one: one class in a file here and one line in `INITS`.
 """
 
+from skae.inits.auto import AutoInit
 from skae.inits.base import Init, LinearStart, Random
 from skae.inits.cooccurrence import CooccurrenceInit
 from skae.inits.factor_analysis import FactorAnalysisInit
@@ -19,6 +20,7 @@ INITS: dict[str, type[Init]] = {
 }
 
 __all__ = [
+    "AutoInit",
     "INITS",
     "CooccurrenceInit",
     "FactorAnalysisInit",

@@ -35,7 +35,7 @@ class Init(Component):
 
     @abstractmethod
     def fit(
-        self, rows: StartRows, n_components: int, posterior: bool, seed: int
+        self, rows: StartRows, n_components: int, code: str, seed: int
     ) -> LinearStart | None:
         """Return the linear model that a training starts at; None starts at random.
 
@@ -45,9 +45,9 @@ class Init(Component):
             The training rows.
         n_components : int
             Size of the code; components that the rows do not have are zero.
-        posterior : bool
-            Whether codes have a standard normal prior and a posterior (a variational autoencoder),
-            or variances of their own.
+        code : {"plain", "sparse", "gaussian"}
+            What codes are: numbers with variances of their own, not below zero, or of a standard
+            normal prior and with a posterior (a variational autoencoder).
         seed : int
             Of what is drawn.
         """
@@ -59,6 +59,6 @@ class Random(Init):
     Weights and biases are uniform on ``+-1 / sqrt(n_inputs)`` of their layer.
     """
 
-    def fit(self, rows, n_components, posterior, seed):
+    def fit(self, rows, n_components, code, seed):
         """Return None."""
         return None

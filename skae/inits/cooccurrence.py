@@ -20,9 +20,20 @@ _POWER_ITERATIONS = 3
 class CooccurrenceInit(Init):
     """Words."""
 
-    def fit(self, rows, n_components, posterior, seed):
+    def fit(self, rows, n_components, code, seed):
         """Return."""
+        if code != "plain":
+            raise ValueError(
+                "init='cooccurrence' is for AutoencoderTransformer and DenoisingAETransformer, whose "
+                f"codes may have any sign and size. Got codes that are {code} instead. Choose "
+                "init='auto'."
+            )
         X = rows.stored
+        if X.nnz and X.data.min() < 0:
+            raise ValueError(
+                "init='cooccurrence' is for tables without negative values, such as counts. Got "
+                f"{X.data.min():.3g} instead. Choose init='auto'."
+            )
         whole = bool((X.data == np.floor(X.data)).all())
         words = Words(whole, _rarity(X, rows.weight, whole), *_NOTHING)
         T = words.weighted(X)
@@ -39,8 +50,8 @@ class CooccurrenceInit(Init):
         covariance = (features.T * rows.weight) @ features
         values, axes = np.linalg.eigh(covariance)
         values, axes = values[::-1][:n_components], axes[:, ::-1][:, :n_components]
-        words, code = words._replace(axes=axes), features @ axes
-        decode = rows.loadings(code) / values[:, None]
+        words, codes = words._replace(axes=axes), features @ axes
+        decode = rows.loadings(codes) / values[:, None]
         noise = np.maximum(rows.variance - values @ np.square(decode), 0.0)
         return LinearStart(rows.mean, axes, decode, noise, np.ones(len(values)), words)
 

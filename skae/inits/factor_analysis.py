@@ -48,13 +48,13 @@ class FactorAnalysisInit(Init):
     def __init__(self, shrink=True):
         self.shrink = shrink
 
-    def fit(self, rows, n_components, posterior, seed):
+    def fit(self, rows, n_components, code, seed):
         """Return factor analysis; without a posterior the projection on the space of its factors."""
         k = min(n_components, rows.n_features)
         noise, axes, gain = self._iterate(rows, k, seed)
         root = np.sqrt(noise)[:, None]
         loadings = root * axes * np.sqrt(gain - 1.0)
-        if posterior:
+        if code == "gaussian":
             encode = axes / root * (np.sqrt(gain - 1.0) / gain)
             return _padded(rows.mean, encode, loadings.T, noise, 1.0 / gain, n_components)
         length = np.linalg.norm(loadings, axis=0)

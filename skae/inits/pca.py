@@ -21,7 +21,7 @@ class PCAInit(Init):
     Tipping and Bishop (1999), "Probabilistic principal component analysis".
     """
 
-    def fit(self, rows, n_components, posterior, seed):
+    def fit(self, rows, n_components, code, seed):
         """Return the projection, or the posterior of probabilistic PCA."""
         k = min(n_components, rows.n_features)
         values, axes, _ = rows.leading(np.ones(rows.n_features), k, seed=seed)
@@ -29,7 +29,7 @@ class PCAInit(Init):
         left = max(0.0, rows.variance.sum() - values.sum())
         n_left = max(1, rows.n_features - len(values))
         noise = np.full(rows.n_features, left / n_left)
-        if not posterior:
+        if code != "gaussian":
             axes = np.where(values > 0, axes, 0.0)
             return _padded(rows.mean, axes, axes.T, noise, np.ones(len(values)), n_components)
         tiny = np.finfo(np.float64).tiny

@@ -54,6 +54,8 @@ class StartRows:
         spread = np.where(columns.constant, 1.0, columns.deviation)
         #: Fourth moment over the squared second, 3 for a Gaussian column.
         self.kurtosis = np.where(columns.constant, 3.0, (columns.fourth_root / spread) ** 4)
+        #: Of each column, in the units of X, and the share of its values that are not zero.
+        self.smallest, self.used = columns.smallest, columns.used
         self._covariance: np.ndarray | None = None
 
     @property

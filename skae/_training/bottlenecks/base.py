@@ -62,9 +62,18 @@ class Bottleneck(nn.Module, ABC):
     #: has that check, and must be trained as it is.
     variance_weighted: bool = True
 
+    #: Whether codes that are turned have the mean zero over the training rows.
+    centres: bool = True
+
+    turn: Tensor | None
+    centre: Tensor | None
+
     def __init__(self, n_components: int):
         super().__init__()
         self.n_components = n_components
+        # Between codes as the network knows them and as users see them; None: there is no turn.
+        self.register_buffer("turn", None)
+        self.register_buffer("centre", None)
 
     @property
     def n_inputs(self) -> int:
@@ -99,6 +108,32 @@ class Bottleneck(nn.Module, ABC):
     def code(self, h: Tensor) -> Tensor:
         """Return the code that ``transform`` returns."""
 
+    def axes(self, codes: np.ndarray, told: dict[str, np.ndarray]) -> np.ndarray | None:
+        """Return how codes are to be turned, an orthogonal (k, k); None leaves them.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n_rows, k)
+            Of training rows, with mean zero.
+        told : dict of ndarray
+            The means of `diagnostics`.
+        """
+        return None
+
+    def turn_to(self, axes: np.ndarray, centre: np.ndarray) -> None:
+        """From now on, let users see ``(code - centre) @ axes``."""
+        like = next(iter(self.buffers()), torch.zeros(()))
+        self.turn = torch.tensor(axes, dtype=torch.float32, device=like.device)
+        self.centre = torch.tensor(centre, dtype=torch.float32, device=like.device)
+
+    def seen(self, code: Tensor) -> Tensor:
+        """Return codes as users see them."""
+        return code if self.turn is None else (code - self.centre) @ self.turn
+
+    def inner(self, code: Tensor) -> Tensor:
+        """Return codes as the network knows them."""
+        return code if self.turn is None else code @ self.turn.T + self.centre
+
     def diagnostics(self, h: Tensor) -> dict[str, Tensor]:
         """Return what there is to tell of each row, by name, each of shape (n_rows, ...)."""
         return {}
@@ -116,8 +151,8 @@ class BottleneckSpec(Protocol):
         """Share of a training before which its objective says nothing of convergence."""
 
     @property
-    def has_posterior(self) -> bool:
-        """Whether codes have a prior and a posterior."""
+    def code(self) -> str:
+        """What codes are: "plain", "sparse" or "gaussian", as `Init.fit` is told."""
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from skae._training.bottlenecks.base import Bottleneck, Term
 from skae.networks import Layout
 
@@ -16,8 +18,16 @@ class PlainBottleneck(Bottleneck):
         return {"reconstruction": Term(step.reconstruction(h))}
 
     def code(self, h):
-        """Return the encoder's output."""
-        return h
+        """Return the encoder's output, on its principal axes."""
+        return self.seen(h)
+
+    def score(self, h, log_likelihood):
+        """Return log p(x | code of x)."""
+        return log_likelihood(h)
+
+    def axes(self, codes, told):
+        """Return the principal axes of the codes, the largest first."""
+        return np.linalg.eigh(codes.T @ codes)[1][:, ::-1]
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class PlainCode:
     """Makes a `PlainBottleneck`."""
 
     settles_at: float = 0.0
-    has_posterior: bool = False
+    code: str = "plain"
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""

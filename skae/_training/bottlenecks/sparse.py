@@ -137,7 +137,7 @@ class SparseCode:
     n_active: float
     weight: float | None
 
-    has_posterior = False
+    code = "sparse"
 
     @property
     def settles_at(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,6 +41,7 @@ class VariationalBottleneck(Bottleneck):
     """
 
     variance_weighted = False
+    centres = False  # the prior says where codes lie
     points: Tensor
 
     #: Log standard deviations between these are what the encoder says; beyond, they are drawn in
@@ -158,13 +160,19 @@ class VariationalBottleneck(Bottleneck):
 
     def code(self, h):
         """Return the posterior mean."""
-        return h[:, : self.n_components]
+        return self.seen(h[:, : self.n_components])
+
+    def axes(self, codes, told):
+        """Return the order of the latents, the most used first: no other turn keeps the posterior."""
+        used = told["kl"] if self.prior.factorises else codes.var(axis=0)
+        return np.eye(self.n_components)[:, np.argsort(-used, kind="stable")]
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Return codes from the prior, on the device of the generator."""
         state = {name: value.to(generator.device) for name, value in self.state.tensors().items()}
         with torch.no_grad():
-            return self.prior.sample((n_rows, self.n_components), generator, **state)
+            codes = self.prior.sample((n_rows, self.n_components), generator, **state)
+            return self.seen(codes.to(self.points.device)).to(codes.device)
 
     def diagnostics(self, h):
         """Return "kl", and "variance" where the prior does not factorise.
@@ -173,8 +181,13 @@ class VariationalBottleneck(Bottleneck):
         (n_rows, 1), in nats; the variance is that of the posterior, (n_rows, n_components).
         """
         mean, log_std = self.posterior(h)
-        found = {"kl": self._mean_divergence(mean, log_std)}
-        return found if self.prior.factorises else {**found, "variance": (2 * log_std).exp()}
+        kl = self._mean_divergence(mean, log_std)
+        if self.prior.factorises:
+            return {"kl": self._ordered(kl)}
+        return {"kl": kl, "variance": self._ordered((2 * log_std).exp())}
+
+    def _ordered(self, of_latents: Tensor) -> Tensor:
+        return of_latents if self.turn is None else of_latents @ self.turn.abs()
 
     def score(self, h, log_likelihood):
         """Return the lower bound of log p(x), at points that are the same for every row."""
@@ -213,7 +226,7 @@ class GaussianCode:
                 "'standard_normal', or set free_bits=0 and lengthen kl_warmup."
             )
 
-    has_posterior = True
+    code = "gaussian"
 
     @property
     def settles_at(self) -> float:

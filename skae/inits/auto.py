@@ -1,0 +1,43 @@
+"""What init="auto" is for codes without a prior."""
+
+from __future__ import annotations
+
+from skae.inits.base import Init
+from skae.inits.cooccurrence import CooccurrenceInit
+from skae.inits.pca import PCAInit
+from skae.inits.rows import StartRows
+
+# Tables without negative values, of which no more than this share is not zero, with so many rows
+# and columns, are like texts.
+_MOST_FILLED, _FEWEST_ROWS, _FEWEST_COLUMNS = 0.1, 100, 100
+
+
+class AutoInit(Init):
+    """Co-occurrence for tables like texts; else PCA for a Gaussian likelihood, else random.
+
+    Parameters
+    ----------
+    linear : bool, default=True
+        Whether raw outputs of the decoder are in the units of the rows.
+    """
+
+    _parameter_constraints: dict = {"linear": ["boolean"]}
+
+    def __init__(self, linear=True):
+        self.linear = linear
+
+    def fit(self, rows, n_components, code, seed):
+        """Return the start of the kind that suits the rows."""
+        if is_like_texts(rows):
+            return CooccurrenceInit().fit(rows, n_components, code, seed)
+        return PCAInit().fit(rows, n_components, code, seed) if self.linear else None
+
+
+def is_like_texts(rows: StartRows) -> bool:
+    """Return whether rows are like counts of words, told by their values and not by their format.
+
+    Non-negative and mostly zero, of many columns.
+    """
+    if len(rows.index) < _FEWEST_ROWS or rows.n_features < _FEWEST_COLUMNS:
+        return False
+    return bool((rows.smallest >= 0).all() and rows.used.mean() <= _MOST_FILLED)
