@@ -153,6 +153,11 @@ class Network(Component):
     @contextmanager
     def _told(self, module: nn.Module, name: str, n_inputs: int, n_outputs: int) -> Iterator[None]:
         """Say of an error of a module what was tried, and what can be done."""
+        if not isinstance(module, nn.Module):
+            raise ValueError(
+                f"The {name} of {type(self).__name__} must be a torch.nn.Module. Got "
+                f"{type(module).__name__} instead. Let build return one{self._remedy}."
+            )
         try:
             yield
         except MemoryError:
@@ -307,6 +312,7 @@ class CustomNetwork(Network):
     >>> network = CustomNetwork(encoder=nn.Linear, decoder=nn.Linear)
     """
 
+    _parameter_constraints = {"encoder": [callable], "decoder": [callable]}
     adjustable = False
     takes_layer_sizes = False
     _remedy = ", or pass a callable (n_inputs, n_outputs) -> module"

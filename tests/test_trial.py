@@ -277,6 +277,15 @@ def test_module_that_does_something_else_is_named_with_the_remedy(part, factory,
         assert isinstance(error.value.__cause__, cause)
 
 
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_what_is_no_module_is_named(part):
+    given = {"encoder": nn.Linear, "decoder": nn.Linear}
+    for wrong, words in ((lambda *_: None, f"The {part} .*NoneType"), (5, f"'{part}' .*Got 5")):
+        network = CustomNetwork(**{**given, part: wrong})
+        with pytest.raises(ValueError, match=words):
+            AutoencoderTransformer(network=network, **QUICK).fit(X)
+
+
 def test_network_that_has_nothing_to_train_is_told_so():
     pair = [nn.Linear(N_FEATURES, N_UNITS), nn.Linear(N_UNITS, N_FEATURES)]
     for module in pair:
