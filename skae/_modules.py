@@ -1,15 +1,19 @@
-"""What can be found out about any torch module: its layers, what a row costs, its answers."""
+"""What can be found out about any torch module: its layers and weights, its answers to a code."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import NamedTuple
+import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from skae._random import draw_seed, global_torch_seed
+#: What all convolutions of torch inherit from.
+CONVOLUTION = nn.modules.conv._ConvNd
 
 # A step in the code as a share of the usual size of a unit: small enough for a derivative (the
 # error is a hundredth of what curvature does over the usual size), and large enough for single
@@ -17,16 +21,8 @@ from skae._random import draw_seed, global_torch_seed
 _STEP = 1e-2
 # Units smaller than this share of the largest are moved as if they were as large.
 _SMALLEST = 1e-2
-# A training step goes through a layer forward, and twice backward.
-_PASSES = 3
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-
-class Cost(NamedTuple):
-    """What a row costs on its way through modules."""
-
-    operations: float  # multiplications and additions in a training step
-    width: int  # the most numbers that stand for it at once
+# "bias" as a word of a name: bias_ih_l0, in_proj_bias, outputBias; not unbiased_weight.
+_BIAS = re.compile(r"(Bias|(?<![a-zA-Z])bias)(es)?(?![a-z])")
 
 
 def linear_layers(module: nn.Module) -> list[nn.Linear]:
@@ -36,7 +32,8 @@ def linear_layers(module: nn.Module) -> list[nn.Linear]:
 
 def is_plain_linear(layer: nn.Module) -> bool:
     """Return whether a layer computes ``x W' + b`` and nothing else."""
-    return type(layer) is nn.Linear and not has_hooks(layer)
+    replaced = "forward" in vars(layer)  # on the object, as wrappers of a layer do
+    return type(layer) is nn.Linear and not has_hooks(layer) and not replaced
 
 
 def has_hooks(layer: nn.Module) -> bool:
@@ -52,92 +49,116 @@ def last_linear(module: nn.Module) -> nn.Linear | None:
     return module if is_plain_linear(module) else None  # type: ignore[return-value]
 
 
-def weight_arrays(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that multiply: of two axes and more, of no normalisation, no bias."""
-    found: dict[int, nn.Parameter] = {}
-    for owner in module.modules():
-        if isinstance(owner, (nn.LayerNorm, nn.RMSNorm)):
+def layers_with_parameters(
+    module: nn.Module,
+) -> Iterator[tuple[nn.Module, dict[str, nn.Parameter]]]:
+    """Yield each layer with its parameters by name, those of its parametrisations among them."""
+    inside: set[int] = set()
+    for layer in module.modules():  # a layer before its parts
+        if id(layer) in inside:
             continue
-        for name, parameter in owner.named_parameters(recurse=False):
-            if parameter.ndim > 1 and "bias" not in name:
+        own = dict(layer.named_parameters(recurse=False))
+        if is_parametrized(layer):
+            parametrisations: Any = layer.parametrizations
+            inside.update(map(id, parametrisations.modules()))
+            own.update(parametrisations.named_parameters())
+        yield layer, own
+
+
+def multiplies(layer: nn.Module, name: str, shape: torch.Size) -> bool:
+    """Return whether a parameter of a layer is a weight, and no bias, scale or normalisation.
+
+    That is decided by its axes, of which there are two or more. One that is longer than one in a
+    single axis of three or more, such as (1, n_channels, 1, 1), is a scale or a shift, but in a
+    convolution.
+    """
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm) or _BIAS.search(name):
+        return False
+    if isinstance(layer, CONVOLUTION):
+        return len(shape) > 1
+    return len(shape) == 2 or sum(size > 1 for size in shape) > 1
+
+
+def weight_arrays(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that multiply, each once; see `multiplies`."""
+    found: dict[int, nn.Parameter] = {}
+    for layer, parameters in layers_with_parameters(module):
+        for name, parameter in parameters.items():
+            if multiplies(layer, name, parameter.shape):
                 found[id(parameter)] = parameter
     return list(found.values())
 
 
+def is_used_in(layer: nn.Module, others: Iterable[nn.Module]) -> bool:
+    """Return whether other modules hold a parameter of a layer, or one in its memory.
+
+    They may hold it in any attribute, also where torch does not look for parameters.
+    """
+    own = {parameter.data_ptr() for parameter in layer.parameters()}
+    return any(held.data_ptr() in own for held in _parameters_in(list(others), set()))
+
+
+def _parameters_in(value: Any, seen: set[int]) -> Iterator[nn.Parameter]:
+    if isinstance(value, nn.Parameter):
+        yield value
+    elif isinstance(value, nn.Module | Mapping | list | tuple | set) and id(value) not in seen:
+        seen.add(id(value))
+        parts = vars(value) if isinstance(value, nn.Module) else value
+        for part in parts.values() if isinstance(parts, Mapping) else parts:
+            yield from _parameters_in(part, seen)
+
+
+def copied(objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Return copies of modules and other objects, made at once: what they share, copies share."""
+    modules = (one for one in objects.values() if isinstance(one, nn.Module))
+    memo: dict[int, Any] = {}
+    for part in (part for module in modules for part in module.modules()):
+        for value in (*vars(part).values(), *part.buffers(recurse=False)):
+            if isinstance(value, Tensor):
+                memo.update(_copies_that_torch_lacks(value))
+    return copy.deepcopy(dict(objects), memo)
+
+
+def _copies_that_torch_lacks(value: Tensor) -> dict[int, Tensor]:
+    """Return the copy of a tensor by its id, if `copy.deepcopy` has none; a lazy parameter has."""
+    if isinstance(value, nn.UninitializedBuffer):
+        make: Any = nn.UninitializedBuffer  # whose stub has no arguments
+        return {id(value): make(device=value.device, dtype=value.dtype)}
+    # Worked out from parameters, anew in each pass (`torch.nn.utils.weight_norm` keeps it).
+    return {} if value.is_leaf else {id(value): value.detach().clone()}
+
+
+def parameters_in_one_place(modules: Mapping[str, nn.Module]) -> tuple[str, str] | None:
+    """Return the names of two parameters that lie in one place of the memory; None if none do.
+
+    Not meant is one parameter that stands in two modules.
+    """
+    known: dict[int, tuple[str, nn.Parameter]] = {}
+    for prefix, module in modules.items():
+        for name, parameter in module.named_parameters(prefix):
+            if nn.parameter.is_lazy(parameter) or not parameter.numel() or parameter.is_meta:
+                continue
+            other, held = known.setdefault(parameter.data_ptr(), (name, parameter))
+            if held is not parameter:
+                return other, name
+    return None
+
+
 @contextlib.contextmanager
 def as_in_use(module: nn.Module) -> Iterator[None]:
-    """Let a module be as it answers after the training; each part is put back as it was."""
+    """Let a module be as it answers after the training; each part is put back as it was.
+
+    The flags alone are changed: ``eval`` of a module of the user's may do more than that, which
+    nothing would undo.
+    """
     training = [part for part in module.modules() if part.training]
-    module.eval()
+    for part in training:
+        part.training = False
     try:
         yield
     finally:
         for part in training:
             part.training = True
-
-
-@torch.no_grad()
-def try_out(module: nn.Module, n_inputs: int) -> tuple[tuple[int, ...], Cost]:
-    """Return the shape of what a module makes of two rows of zeros, and what a row costs there.
-
-    The operations are those of the weights, each times the places where it is applied: exact for
-    linear layers and convolutions, and an estimate for others. What multiplies activations with
-    each other (the scores of attention) is not seen. It leaves no trace.
-    """
-    count = _Count()
-    with count.watching(module), as_in_use(module), global_torch_seed(draw_seed(None)):
-        output = module(torch.zeros(2, n_inputs, dtype=torch.float32, device="cpu"))
-    # Layers that are not called themselves count for one place.
-    operations = sum(2.0 * w.numel() * count.places.get(id(w), 1.0) for w in weight_arrays(module))
-    return tuple(output.shape), Cost(_PASSES * operations, max(count.width, output[0].numel()))
-
-
-class _Count:
-    """Counts, with two rows, how often a weight is applied, and the width of what comes out.
-
-    Torch has a counter of operations (`torch.utils.flop_counter`); its first use imports torch's
-    compiler, which takes a second.
-    """
-
-    def __init__(self):
-        self.places: dict[int, float] = {}
-        self.width = 0
-
-    @contextlib.contextmanager
-    def watching(self, module: nn.Module) -> Iterator[None]:
-        """Count what happens in the parts of a module."""
-        handles = [part.register_forward_hook(self._note) for part in module.modules()]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _note(self, layer: nn.Module, inputs: tuple, output) -> None:
-        n_in, n_out = _largest(inputs) / 2, _largest(output) / 2
-        self.width = max(self.width, round(n_out))
-        for weight in layer.parameters(recurse=False):
-            if weight.ndim > 1:
-                here = _places(layer, weight, n_in, n_out)
-                self.places[id(weight)] = self.places.get(id(weight), 0.0) + here
-
-
-def _places(layer: nn.Module, weight: Tensor, n_in: float, n_out: float) -> float:
-    """Return at how many places of a row a layer applies a weight."""
-    if isinstance(layer, _TRANSPOSED):
-        return n_in / weight.shape[0]  # stored by the channels of the input
-    if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
-        return n_out / weight.shape[0]
-    return max(1.0, max(n_in, n_out) / min(weight.shape[:2]))
-
-
-def _largest(found) -> int:
-    """Return the numbers in the largest tensor of what a layer is given or returns."""
-    if isinstance(found, Tensor):
-        return found.numel()
-    if isinstance(found, tuple | list):
-        return max(map(_largest, found), default=0)
-    return 0
 
 
 def unit_answers(module: nn.Module, code: Tensor) -> Tensor:
@@ -146,7 +167,9 @@ def unit_answers(module: nn.Module, code: Tensor) -> Tensor:
     That is the norm of :math:`(f(m + s_j e_j) - f(m)) / s_j` with m the mean of the rows of
     ``code`` and :math:`s_j` a hundredth of the usual size (root mean square) of unit j: of the
     columns of the Jacobian at the mean code. It holds whatever f is made of, and can be
-    differentiated by its weights as f can. It costs a pass of n_components + 1 rows.
+    differentiated by its weights as f can. It costs a pass of n_components + 1 rows, which f must
+    answer one by one: of a layer that looks at all rows of a batch in use as well, such as a batch
+    normalisation without running statistics, it is the answer beside these rows.
     """
     code = code.detach()
     middle, size = code.mean(dim=0), code.square().mean(dim=0).sqrt()

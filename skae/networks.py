@@ -13,28 +13,30 @@ them out are slower than a closed form.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
+from sklearn.base import clone
 from torch import Tensor, nn
 
 from skae._modules import (
-    Cost,
+    copied,
     has_hooks,
     is_plain_linear,
+    is_used_in,
     last_linear,
     linear_layers,
-    try_out,
+    parameters_in_one_place,
     unit_answers,
     weight_arrays,
 )
 from skae._random import global_torch_seed, torch_generator
+from skae._trial import N_ROWS, Cost, fault, materialise, peculiarity, try_out
 from skae._validation import Component
 
 #: Names of the activations of `MLP`; "relu", "tanh", "logistic" and "identity" as in MLPRegressor.
@@ -111,34 +113,91 @@ class Network(Component):
         seeded = global_torch_seed(seed) if self.uses_global_generator else nullcontext()
         with seeded:
             encoder, decoder = self.build(layout, n_encoder_outputs, n_decoder_outputs, seed)
-        costs = [
-            self.cost(encoder, "encoder", layout.n_features, n_encoder_outputs),
-            self.cost(decoder, "decoder", layout.n_components, n_decoder_outputs),
-        ]
+            parts = (
+                (encoder, "encoder", layout.n_features, n_encoder_outputs),
+                (decoder, "decoder", layout.n_components, n_decoder_outputs),
+            )
+            for module, name, n_inputs, n_outputs in parts:
+                with self._told(module, name, n_inputs, n_outputs):
+                    materialise(module, n_inputs)
+        costs = [self.cost(*part) for part in parts]
         operations = sum(cost.operations for cost in costs)
         return encoder, decoder, Cost(operations, max(cost.width for cost in costs))
 
     def cost(self, module: nn.Module, name: str, n_inputs: int, n_outputs: int) -> Cost:
-        """Return what a row costs in a module, found by trying it out.
+        """Return what a row costs in a module, found by trying out a copy of it.
 
         Raises
         ------
         ValueError
-            The module does not map (n_rows, n_inputs) to (n_rows, n_outputs).
+            The module does not map (n_rows, n_inputs) to (n_rows, n_outputs), in single precision,
+            or raises an error where it is tried out.
         """
-        shape, cost = try_out(module, n_inputs)
-        if shape != (2, n_outputs):
+        with self._told(module, name, n_inputs, n_outputs):
+            output, cost = try_out(module, n_inputs)
+        wrong = fault(output, n_outputs)
+        if wrong is not None:
+            found, remedy = wrong
             raise ValueError(
-                f"The {name} of {type(self).__name__} must map an input of shape (n_rows, "
-                f"{n_inputs}) to (n_rows, {n_outputs}). For 2 rows it returned shape {shape} "
-                f"instead. Change its last layer{self._remedy}."
+                f"{self._task(name, n_inputs, n_outputs)} For {N_ROWS} rows it returned {found} "
+                f"instead. {remedy}{self._remedy}."
             )
         return cost
+
+    def _task(self, name: str, n_inputs: int, n_outputs: int) -> str:
+        return (
+            f"The {name} of {type(self).__name__} must map an input of shape (n_rows, {n_inputs}) "
+            f"to (n_rows, {n_outputs})."
+        )
+
+    @contextmanager
+    def _told(self, module: nn.Module, name: str, n_inputs: int, n_outputs: int) -> Iterator[None]:
+        """Say of an error of a module what was tried, and what can be done."""
+        if not isinstance(module, nn.Module):
+            raise ValueError(
+                f"The {name} of {type(self).__name__} must be a torch.nn.Module. Got "
+                f"{type(module).__name__} instead. Let build return one{self._remedy}."
+            )
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"{self._task(name, n_inputs, n_outputs)} Given zeros of shape ({N_ROWS}, "
+                f"{n_inputs}), in eval mode, it raised {type(error).__name__}: {error}. "
+                f"{peculiarity(module)}Change what it takes in{self._remedy}."
+            ) from error
+
+    def __sklearn_clone__(self):
+        """Return an unfitted copy; modules are copied together, so that what they share stays so.
+
+        Raises
+        ------
+        ValueError
+            Two parameters of the modules lie in one memory, which no copy keeps.
+        """
+        given = self.get_params(deep=False)
+        nested = {name: value for name, value in given.items() if hasattr(value, "get_params")}
+        others = {name: value for name, value in given.items() if name not in nested}
+        modules = {name: value for name, value in others.items() if isinstance(value, nn.Module)}
+        twice = parameters_in_one_place(modules)
+        if twice is not None:
+            raise ValueError(
+                f"The parameters {twice[0]} and {twice[1]} of {type(self).__name__} lie in one "
+                "place of the memory without being one nn.Parameter, so that they would change "
+                "together, and not in a copy. Let both modules hold the same nn.Parameter, and "
+                "transpose it in forward, or give each its own: nn.Parameter(weight.clone())."
+            )
+        nested = {name: clone(value) for name, value in nested.items()}
+        return type(self)(**nested, **copied(others))
 
     def weights_to_decay(self, encoder: nn.Module, decoder: nn.Module) -> list[nn.Parameter]:
         """Return the weights that decay, and that ``l1_ratio`` draws to zeros.
 
-        All parameters of two axes and more, but for those of normalisations and biases.
+        All parameters of two axes and more, but for those of normalisations, those with "bias" as a
+        word of their name, and those that have one axis of three or more that is longer than one,
+        such as a scale of shape (1, n_channels, 1, 1) (not the kernels of convolutions).
         """
         return weight_arrays(nn.ModuleList([encoder, decoder]))
 
@@ -148,7 +207,9 @@ class Network(Component):
         Penalties on a code are multiplied by it, so that they cannot be escaped by small codes and
         a strong decoder. For a stack of linear layers the closed form of `decoder_gains`; for any
         other the norms of the columns of its Jacobian at the mean of the codes, for which a step
-        decodes n_components + 1 codes beside those of its batch.
+        decodes n_components + 1 codes beside those of its batch. They stand for the decoder where
+        its answer to a row does not depend on the rows beside it; after a batch normalisation
+        without running statistics it does, and gains are those among these codes.
 
         Parameters
         ----------
@@ -178,22 +239,21 @@ class Network(Component):
 
         They need an encoder and a decoder that are ``nn.Sequential``, with an ``nn.Linear`` where
         each meets the rows: as ``encoder[0]``, and with a bias as ``decoder[-1]``. Layers of a
-        class of the user's, and those with hooks, may compute something else.
+        class of the user's, and those with hooks, may compute something else. The first layer of
+        the encoder gets another form, so nothing else may use it or its parameters.
         """
-        for module, name, place, verb in (
-            (encoder, "encoder", 0, "begin"),
-            (decoder, "decoder", -1, "end"),
-        ):
-            if type(module) is not nn.Sequential or not len(module) or has_hooks(module):
-                kind = type(module).__name__
-                return f"its {name} is a {kind}, not an nn.Sequential that {verb}s with nn.Linear"
-            layer = module[place]
-            if not is_plain_linear(layer):
-                kind = type(layer).__name__
-                hooks = " that has hooks" if type(layer) is nn.Linear else ""
-                return f"its {name} {verb}s with {kind}{hooks}, not with a plain nn.Linear"
+        obstacle = _end_obstacle(encoder, "encoder", 0, "begin")
+        obstacle = obstacle or _end_obstacle(decoder, "decoder", -1, "end")
+        if obstacle is not None:
+            return obstacle
         if decoder[-1].bias is None:  # type: ignore[index]
             return "its decoder ends with an nn.Linear that has no bias"
+        layers: Any = encoder
+        if is_used_in(layers[0], [*layers[1:], decoder]):
+            return (
+                "its encoder begins with an nn.Linear that is used in another place as well (a "
+                "layer called twice, or a weight that is shared)"
+            )
         return None
 
 
@@ -238,6 +298,13 @@ class CustomNetwork(Network):
         Maps (n_rows, n_components) to (n_rows, n_features). Like the encoder it starts from the
         weights that it comes with.
 
+    Notes
+    -----
+    Both work in single precision. Lazy layers get their shapes from the first rows, and their
+    weights from ``random_state``. A layer or an ``nn.Parameter`` that stands in both modules is one
+    in every copy of them as well (tied weights): in fits, clones, searches and pickles. Two
+    parameters that merely lie in one memory are an error.
+
     Examples
     --------
     >>> from torch import nn
@@ -245,6 +312,7 @@ class CustomNetwork(Network):
     >>> network = CustomNetwork(encoder=nn.Linear, decoder=nn.Linear)
     """
 
+    _parameter_constraints = {"encoder": [callable], "decoder": [callable]}
     adjustable = False
     takes_layer_sizes = False
     _remedy = ", or pass a callable (n_inputs, n_outputs) -> module"
@@ -255,15 +323,16 @@ class CustomNetwork(Network):
 
     def build(self, layout, n_encoder_outputs, n_decoder_outputs, seed):
         """Return copies of the modules, or what the callables make."""
+        given = copied({"encoder": self.encoder, "decoder": self.decoder})
         return (
-            self._make(self.encoder, layout.n_features, n_encoder_outputs),
-            self._make(self.decoder, layout.n_components, n_decoder_outputs),
+            self._make(given["encoder"], layout.n_features, n_encoder_outputs),
+            self._make(given["decoder"], layout.n_components, n_decoder_outputs),
         )
 
     @staticmethod
     def _make(module_or_factory: nn.Module | Callable, n_inputs: int, n_outputs: int) -> nn.Module:
         if isinstance(module_or_factory, nn.Module):
-            return copy.deepcopy(module_or_factory)
+            return module_or_factory
         return module_or_factory(n_inputs, n_outputs)
 
 
@@ -283,6 +352,25 @@ def decoder_gains(
     gains = [_gain(layer, place == 0) for place, layer in enumerate(layers[:-1])]
     gains.append(_gain(layers[-1], len(layers) == 1, last_squares))
     return math.prod(gains[1:], start=gains[0])
+
+
+def _end_obstacle(module: Any, name: str, place: int, verb: str) -> str | None:
+    """Return what keeps a module from having a plain linear layer where it meets the rows."""
+    kind = type(module).__name__
+    if type(module) is not nn.Sequential:
+        return f"its {name} is a {kind}, not an nn.Sequential that {verb}s with nn.Linear"
+    if not len(module):
+        return f"its {name} is an nn.Sequential without layers, which cannot {verb} with nn.Linear"
+    if has_hooks(module):
+        return (
+            f"its {name} is an nn.Sequential that has hooks, and is not called as a whole. Remove "
+            "them, or register them on layers between the first and the last"
+        )
+    layer = module[place]
+    if is_plain_linear(layer):
+        return None
+    changed = " that has hooks or a forward of its own" if type(layer) is nn.Linear else ""
+    return f"its {name} {verb}s with {type(layer).__name__}{changed}, not with a plain nn.Linear"
 
 
 def _is_stack(decoder: nn.Module) -> bool:

@@ -5,9 +5,10 @@ zero, and every kind here is steered towards the same target, ``n_active``, the 
 active units a row. To add a kind: one class here and one line in `SPARSITIES`.
 
 Shapes: ``pre``, the encoder's output before the rule, and ``code`` are (n_rows, n_components);
-``gains`` is (n_components,), how strongly the decoder answers to each unit; ``recent_rate``, too,
-is (n_components,), the share of recent rows on which each unit was active; ``row_weight`` is
-(n_rows,) with mean one over the training rows, or None.
+``gains`` is (n_components,), how strongly the decoder answers to each unit, or 1.0 where a kind
+says that it does not look at it; ``recent_rate`` is (n_components,), the share of recent rows on
+which each unit was active; ``row_weight`` is (n_rows,) with mean one over the training rows, or
+None.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ class Sparsity(Component, ABC):
     #: ``n_active`` is met. If not, the rule has to keep that number, and ``sparsity_weight="auto"``
     #: stands for a weight of one.
     steerable: bool = True
+    #: Whether `penalty` looks at ``gains``, which takes decoding more codes in every step for
+    #: decoders that are not linear layers. Where it does not, it is given ones.
+    uses_gains: bool = True
 
     def activate(self, pre: Tensor, n_active: float, **state: Tensor) -> Tensor:
         """Return the code: the encoder's output with everything below zero cut off."""
@@ -135,6 +139,7 @@ class KL(Sparsity):
     and Courville (2013), "Estimating or propagating gradients through stochastic neurons".
     """
 
+    uses_gains = False
     #: Keeps the logarithms finite, and their gradient alive, at rates of exactly 0 and 1.
     _EDGE = 1e-3
 

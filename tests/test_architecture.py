@@ -42,6 +42,7 @@ LAYER = {
     "constraints": "ground",
     "_random": "ground",
     "_modules": "ground",
+    "_trial": "ground",
     "_blas": "ground",
     "_blocks": "ground",
     "_scaling": "ground",

@@ -12,7 +12,8 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skae import AutoencoderTransformer, SparseAutoencoderTransformer, VAETransformer
-from skae._modules import as_in_use, try_out, unit_answers
+from skae._modules import as_in_use, unit_answers
+from skae._trial import try_out
 from skae.networks import MLP, CustomNetwork, Layout, Network, decoder_gains
 from skae.sparsity import SPARSITIES
 from tests.helpers import (
@@ -127,6 +128,60 @@ def test_way_that_convolutions_cannot_go_is_an_error(network, method):
         assert words in str(error.value)
     assert not hasattr(estimator, "net_")
     assert estimator.fit(images()).sparse_method_ == "dense"  # dense rows were never sparse
+
+
+def hooked(module, place=None):
+    target = module if place is None else module[place]
+    target.register_forward_hook(lambda layer, inputs, output: output + 1.0)
+    return module
+
+
+def with_own_forward(module):
+    module[0].forward = lambda x: x[:, :N_UNITS]
+    return module
+
+
+def stacks(n_features):
+    return (
+        nn.Sequential(nn.Linear(n_features, 5), nn.ReLU(), nn.Linear(5, N_UNITS)),
+        nn.Sequential(nn.Linear(N_UNITS, 5), nn.ReLU(), nn.Linear(5, n_features)),
+    )
+
+
+OBSTACLES = {
+    "hooks of the encoder": (lambda e, d: (hooked(e), d), "encoder is an nn.Sequential that has h"),
+    "hooks of the decoder": (lambda e, d: (e, hooked(d)), "decoder is an nn.Sequential that has h"),
+    "hooks of a layer": (
+        lambda e, d: (hooked(e, 0), d),
+        "begins with Linear that has hooks",
+    ),
+    "forward": (lambda e, d: (with_own_forward(e), d), "or a forward of its own"),
+    "nothing": (lambda e, d: (nn.Sequential(), d), "encoder is an nn.Sequential without layers"),
+    "class": (lambda e, d: (e[0], d), "encoder is a Linear, not an nn.Sequential that begins with"),
+    "bias": (lambda e, d: (e, d.append(nn.Linear(9, 9, bias=False))), "that has no bias"),
+    "none": (lambda e, d: (hooked(e, 1), hooked(d, 1)), None),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), OBSTACLES.values(), ids=OBSTACLES)
+def test_what_keeps_rows_from_staying_csr_is_said_without_contradiction(change, words):
+    found = Images().csr_obstacle(*change(*stacks(9)))
+    if words is None:
+        assert found is None
+        return
+    assert words in found
+    assert "Sequential, not an nn.Sequential" not in found
+
+
+def test_way_without_hooks_is_told_where_they_keep_rows_from_staying_csr():
+    X = sp.csr_array(images(40, 24))
+    encoder, decoder = stacks(576)
+    network = CustomNetwork(hooked(encoder), decoder)
+    estimator = AutoencoderTransformer(network=network, sparse_method="exact", **QUICK)
+    with pytest.raises(ValueError, match=r"Remove them, or register them on layers between"):
+        estimator.fit(X)
+    network = CustomNetwork(hooked(stacks(576)[0], 1), decoder)
+    assert estimator.set_params(network=network).fit(X).sparse_method_ == "exact"
 
 
 @pytest.mark.parametrize("network", KINDS.values(), ids=KINDS)
@@ -381,6 +436,45 @@ def test_weights_that_decay_are_those_that_multiply():
     ]
     found = Images().weights_to_decay(encoder, decoder)
     assert sorted(map(id, found)) == sorted(map(id, expected))  # what is shared stands once
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "decays"),
+    [
+        ("table", (2, 3), True),
+        ("row", (1, 3), True),
+        ("unbiased_weight", (2, 3), True),
+        ("debiased", (2, 3), True),
+        ("kernel", (4, 1, 3, 3), True),
+        ("bias", (2, 3), False),
+        ("bias_k", (1, 1, 3), False),
+        ("biases", (2, 3), False),
+        ("outputBias", (2, 3), False),
+        ("scale", (1, 3, 1, 1), False),
+        ("shift", (3, 1, 1), False),
+        ("temperature", (1, 1, 1), False),
+        ("vector", (3,), False),
+    ],
+)
+def test_weights_of_ones_own_are_told_from_biases_and_scales(name, shape, decays):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_parameter(name, nn.Parameter(torch.ones(shape)))
+
+    assert bool(Images().weights_to_decay(Own(), nn.Identity())) == decays
+
+
+def test_kernels_of_convolutions_decay_whatever_their_shape():
+    for layer in (nn.Conv1d(1, 1, 3), nn.Conv2d(1, 1, 1), nn.ConvTranspose2d(1, 1, 2)):
+        assert Images().weights_to_decay(layer, nn.Identity()) == [layer.weight]
+
+
+def test_parametrised_weights_decay_and_parametrised_biases_do_not():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Conv1d(1, 1, 3))
+    nn.utils.parametrize.register_parametrization(layer, "bias", nn.Identity())
+    found = Images().weights_to_decay(layer, nn.Identity())
+    assert found == [layer.parametrizations.weight.original]
 
 
 def test_share_of_l1_draws_weights_of_convolutions_to_zeros_and_leaves_frozen_ones():

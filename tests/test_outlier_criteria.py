@@ -20,7 +20,7 @@ from skae.outliers import (
     NeighboursAndNetwork,
     RobustNeighboursAndNetwork,
 )
-from skae.outliers.deviations import Network
+from skae.outliers.deviations import NetworkErrors
 from skae.outliers.rows import Rows
 from tests.helpers import low_rank
 
@@ -181,7 +181,7 @@ def test_a_column_that_is_known_almost_exactly_does_not_rule_a_score():
             return np.column_stack([np.round(X[:, 0], 9), np.zeros(len(X))])
 
     X = np.random.RandomState(0).normal(size=(200, 2))
-    network = Network(Exact(), Rows(X, X), Scaling(None, np.ones(2)))
+    network = NetworkErrors(Exact(), Rows(X, X), Scaling(None, np.ones(2)))
     x = np.array([[0.123456789 + 4e-10, 1.0]])  # 4e-10 is usual, and nothing
     first, second = network.deviations(Rows(x, x))[0]
     assert first < 1e-6

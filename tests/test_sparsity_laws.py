@@ -111,6 +111,13 @@ def test_topk_cuts_what_is_below_zero_although_it_is_among_the_largest():
 
 
 @penalty_laws
+def test_kind_whose_penalty_does_not_look_at_gains_says_so(name):
+    kind, pre = made(name), normal(N_ROWS, N_UNITS)
+    found, other = (penalty_of(kind, pre, 2, gains=factor) for factor in (1.0, 3.0))
+    assert bool(found != other) == SPARSITIES[name].uses_gains
+
+
+@penalty_laws
 def test_penalty_is_a_scalar_and_grows_with_activity_above_the_target(name):
     kind, pre = made(name), normal(N_ROWS, N_UNITS)
     values = [penalty_of(kind, pre + shift, n_active=1) for shift in (0.0, 0.5, 1.0)]

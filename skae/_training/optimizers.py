@@ -33,7 +33,13 @@ def make_optimizer(
     Decay is for the role "weight" alone: what ``module.weights_to_decay()`` says of the network,
     and what a component declares to be such. Every group keeps its starting rate as ``initial_lr``,
     the base that schedules multiply.
+
+    Raises
+    ------
+    ValueError
+        No parameter takes a gradient.
     """
+    _check_trains(module)
     roles = dict.fromkeys(module.weights_to_decay(), "weight")
     for part in module.modules():
         if isinstance(part, State):
@@ -57,3 +63,13 @@ def make_optimizer(
         kind: Callable[..., torch.optim.Optimizer] = RowAdamW if rows else OPTIMIZERS[optimizer]
         return kind(groups, fused=True, **extra)
     return optimizer(groups)
+
+
+def _check_trains(module: nn.Module) -> None:
+    """Raise ``ValueError`` where no parameter of a module takes a gradient."""
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ValueError(
+            "There is nothing to train: no parameter of the encoder, of the decoder or of anything "
+            "beside them takes a gradient. Give a layer weights, or set requires_grad_(True) on "
+            "the modules that are to be trained."
+        )

@@ -16,7 +16,7 @@ import numpy as np
 
 from skae._validation import Component
 from skae.constraints import Interval, InvalidParameterError
-from skae.outliers.deviations import Deviations, Network, Weights, deviations_from_neighbours
+from skae.outliers.deviations import Deviations, NetworkErrors, Weights, deviations_from_neighbours
 from skae.outliers.neighbours import MeanOfNearest, NearestRows
 from skae.outliers.rows import Rows, map_blocks
 from skae.outliers.same_rows import Units
@@ -259,7 +259,9 @@ def _measure(
         known = np.flatnonzero(training.learned[chosen])
         known = known if len(known) else np.arange(len(chosen))
         usual = _all_but_largest(near[known, 0], counts[known], training.contamination)
-        network = Network(training.learn(trusted), references.take(known[usual]), units.scaling)
+        network = NetworkErrors(
+            training.learn(trusted), references.take(known[usual]), units.scaling
+        )
     return Deviations(references, counts, neighbours, near, network, weights, units)
 
 

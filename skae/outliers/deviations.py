@@ -27,7 +27,7 @@ _LEAST_ERROR = 1e-4
 _MOST = 1e200
 
 
-class Network:
+class NetworkErrors:
     """A fitted estimator, and the squared error of its reconstructions that is usual in a column.
 
     Parameters
@@ -107,7 +107,7 @@ class Deviations:
         Made of the same rows, in scaled units.
     near : ndarray of shape (n_references, 2)
         What `deviations_from_neighbours` says of them.
-    network : Network or None
+    network : NetworkErrors or None
         None: there is none.
     weights : Weights
     units : Units
@@ -119,7 +119,7 @@ class Deviations:
         counts: np.ndarray,
         neighbours: NearestRows | MeanOfNearest,
         near: np.ndarray,
-        network: Network | None,
+        network: NetworkErrors | None,
         weights: Weights,
         units: Units,
     ):

@@ -99,8 +99,9 @@ class SparseBottleneck(Bottleneck):
             strength = self.REVIVAL_WEIGHT ** (1.0 - self.dead.mean())
             terms["revival"] = Term(shortfall.mean(), strength, 0.0)
         if self.sparsity.penalised:
+            gains = step.gains() if self.sparsity.uses_gains else 1.0
             penalty = self.sparsity.penalty(
-                h, code, step.gains(), self.recent_rate.clone(), row_weight, self.n_active, **state
+                h, code, gains, self.recent_rate.clone(), row_weight, self.n_active, **state
             )
             weight = self.weight if self.steered else self.final_weight
             terms["sparsity"] = Term(penalty, weight, self.final_weight)
