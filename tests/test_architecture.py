@@ -68,7 +68,8 @@ TRANSFORMERS = {"autoencoder", "sparse", "denoising", "variational"}
 TRANSFORMER_SIBLINGS = {"base", "declaration", "parameters"}
 SIBLINGS = {
     "__init__": {"base", *TRANSFORMERS},
-    "base": {"specify"},
+    "base": {"answers", "specify"},
+    "answers": set(),
     "specify": {"parameters"},
     "parameters": {"declaration"},
     "declaration": set(),

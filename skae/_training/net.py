@@ -9,7 +9,7 @@ import warnings
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PrintLog
+from skorch.callbacks import EpochTimer
 from skorch.exceptions import DeviceWarning
 from skorch.utils import TeeGenerator
 from torch import nn
@@ -56,7 +56,7 @@ class AutoencoderNet(NeuralNet):
 
     @property
     def _default_callbacks(self):
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+        return [("epoch_timer", EpochTimer())]
 
     def initialize_optimizer(self, triggered_directly=None):
         """Build the optimiser."""

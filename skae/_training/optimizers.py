@@ -44,6 +44,7 @@ def make_optimizer(
     groups = [
         {
             "params": parameters,
+            "role": role,
             "lr": learning_rate * _RATES.get(role, 1.0),
             "weight_decay": weight_decay if role == "weight" else 0.0,
         }
@@ -57,3 +58,23 @@ def make_optimizer(
         kind: Callable[..., torch.optim.Optimizer] = RowAdamW if rows else OPTIMIZERS[optimizer]
         return kind(groups, fused=True, **extra)
     return optimizer(groups)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, learning_rate: float, weight_decay: float) -> None:
+    """Set starting rate and decay of each group, as `make_optimizer` does.
+
+    Raises
+    ------
+    ValueError
+        The optimiser, of the user's own, has other groups than it was given.
+    """
+    if not all("role" in group for group in optimizer.param_groups):
+        raise ValueError(
+            f"learning_rate_init and alpha cannot change: {type(optimizer).__name__} was made with "
+            f"groups of its own. Got learning_rate_init={learning_rate!r} with a decay of "
+            f"{weight_decay!r}. Set them back to go on, or let optimizer keep the groups that it "
+            "is called with."
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = learning_rate * _RATES.get(group["role"], 1.0)
+        group["weight_decay"] = weight_decay if group["role"] == "weight" else 0.0
