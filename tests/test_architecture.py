@@ -38,6 +38,7 @@ LAYER = {
     "_hints": "ground",
     "_tables": "ground",
     "_state": "ground",
+    "_hidden": "ground",
     "_sklearn": "ground",
     "constraints": "ground",
     "_random": "ground",
