@@ -29,19 +29,17 @@ from tests.choices import ANSWERS, CHOICES, LOW_RANK, PAIRS, TABLES, ShiftedNorm
 from tests.helpers import (
     ESTIMATORS,
     QUICK,
+    QUIET,
     assert_rounding_apart,
     counts,
+    every_estimator,
     global_generators_untouched,
     low_rank,
     weights_of,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.filterwarnings("ignore::skae.exceptions.PosteriorCollapseWarning"),
-]
+pytestmark = QUIET
 
-every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
 formats = pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
 
 X = counts(n_rows=120, n_features=4, rate=0.8)  # holds equal rows
