@@ -13,6 +13,9 @@ from skae._state import DeclaresState
 
 _DECLARATIONS = ("parameters_at_start", "buffers_at_start", "buffers_after_step")
 
+#: Attributes of Python's and of scikit-learn's.
+_NOT_LOOKED_AT = ("__", "_abc_", "_parameter_constraints", "_metadata_", "_doc_link")
+
 
 def check_state_is_declared(component: DeclaresState) -> None:
     """Raise ``TypeError`` where a component would train or keep something that nobody knows of.
@@ -60,7 +63,7 @@ def check_loss_is_declared(
     trained : iterable of Tensor
         What the network and the optimiser hold.
     components : iterable of DeclaresState
-        Looked at once more, for they may have made something in their first step.
+        Looked at once more, for they may have made something in this step.
     """
     for component in components:
         check_state_is_declared(component)
@@ -106,11 +109,12 @@ def _held(component: DeclaresState) -> Iterator[tuple[str, Any]]:
 
 
 def _attributes(component: DeclaresState) -> Iterator[tuple[str, Any]]:
-    """Yield names and values of the attributes of an object and of its classes."""
+    """Yield names and values of the attributes of an object and of its classes, but for methods."""
     found: dict[str, Any] = {}
-    for one in [*(vars(kind) for kind in reversed(type(component).__mro__)), vars(component)]:
-        found.update(one)
-    return ((name, value) for name, value in found.items() if not name.startswith("__"))
+    for kind in reversed(type(component).__mro__):
+        found.update((name, one) for name, one in vars(kind).items() if not hasattr(one, "__get__"))
+    found.update(vars(component))
+    return ((name, one) for name, one in found.items() if not name.startswith(_NOT_LOOKED_AT))
 
 
 def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -178,11 +178,8 @@ class AutoencoderNet(NeuralNet):
         """Raise ``TypeError`` where a loss depends on what nobody trains."""
         of_optimizer = [one for group in self.optimizer_.param_groups for one in group["params"]]
         states = [part for part in self.module_.modules() if isinstance(part, State)]
-        check_loss_is_declared(
-            loss,
-            [*self.module_.parameters(), *of_optimizer],
-            [state.component for state in states],
-        )
+        components = [state.component for state in states] if self._n_looked_at == 1 else []
+        check_loss_is_declared(loss, [*self.module_.parameters(), *of_optimizer], components)
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, Terms]:
         """Return the loss of a batch, and the terms that it is the weighted sum of."""

@@ -20,6 +20,7 @@ from skae._training.bottlenecks import BottleneckSpec
 from skae._training.fit import fit_model
 from skae._training.fitted import FittedModel
 from skae._training.going_on import check_can_go_on
+from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.trainer import unchanged_on_error
 from skae._validation import restored_on_error, within_support
 from skae.estimators.answers import AnswersMixin
@@ -112,16 +113,17 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
 
     def _fit(self, X, sample_weight, resume: bool, one_epoch: bool):
         previous = self._model if resume else None
-        if previous:  # before anything is said about the rows
-            check_can_go_on(previous, model_spec(self), training_spec(self, previous.net.seed))
+        specs = self._specifications(previous) if previous else None
+        if previous and specs:  # before anything is said about the rows
+            check_can_go_on(previous, *specs)
         # The last finite weights are worth keeping.
         with restored_on_error(self, but=(NonFiniteLossError,)), unchanged_on_error(previous):
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
-            training = training_spec(self, seed_of(self.random_state, previous))
+            spec, training = specs or self._specifications(previous)
             training = training.single_pass() if one_epoch else training
             names = getattr(self, "feature_names_in_", None)
             try:
-                model = fit_model(X, weight, model_spec(self), training, previous, names)
+                model = fit_model(X, weight, spec, training, previous, names)
             except NonFiniteLossError as error:
                 self._record(error.model)
                 error.model = None  # an error may be sent to another process
@@ -135,6 +137,10 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
                 stacklevel=4,
             )
         return self
+
+    def _specifications(self, previous: FittedModel | None) -> tuple[ModelSpec, TrainingSpec]:
+        """Return what the model is, and how it is trained, once its likelihood is chosen."""
+        return model_spec(self), training_spec(self, seed_of(self.random_state, previous))
 
     def _record(self, model: FittedModel) -> None:
         """Set the fitted attributes that tell how the training went, and what came of it."""
