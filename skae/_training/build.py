@@ -32,7 +32,7 @@ def build(
     A location-scale family is trained on scaled rows; for any other likelihood the target is X
     itself, and only what the encoder sees is scaled.
     """
-    _check_callbacks(training.callbacks)
+    check_callbacks(training.callbacks)
     likelihood, device = spec.likelihood, choose_device(training.device)
     columns = summarise_columns(X, index, weight)
     of_rows, of_encoder = _scalings(spec, columns, sp.issparse(X))
@@ -56,11 +56,11 @@ def build(
         noise_level=spec.noise_level,
         plan=plan,
         sparse_method=spec.sparse_method,
-        row_gradients=_row_gradients(training),
+        row_gradients=takes_row_gradients_of(training),
         seed=training.seed,
     )
     net = _make_net(module, training, device)
-    return FittedModel(spec, X.shape[1], net, of_rows, sp.issparse(X))
+    return FittedModel(spec, training, X.shape[1], net, of_rows, sp.issparse(X))
 
 
 def _scalings(
@@ -116,18 +116,17 @@ def _make_net(module: Any, training: TrainingSpec, device: str) -> AutoencoderNe
         WeightedSum,
         optimizer=training.optimizer,
         lr=training.learning_rate_init,
-        weight_decay=training.alpha * (1.0 - training.l1_ratio),
+        weight_decay=training.weight_decay,
         device=device,
         callbacks=list(training.callbacks),
         train_split=None,
-        **({} if training.verbose > 1 else {"callbacks__print_log": None}),
         verbose=training.verbose,
         seed=training.seed,
     )
     return net.initialize()
 
 
-def _check_callbacks(callbacks: tuple) -> None:
+def check_callbacks(callbacks: tuple) -> None:
     """Raise ``ValueError`` where a callback is none, or needs what this training does not have."""
     for callback in callbacks:
         kind = _kind(callback)
@@ -152,7 +151,7 @@ def _kind(callback) -> Any:
     return callback if isinstance(callback, type) else type(callback)
 
 
-def _row_gradients(training: TrainingSpec) -> bool:
+def takes_row_gradients_of(training: TrainingSpec) -> bool:
     """Return whether gradients of some rows are taken, by the optimiser and by all callbacks."""
     # What a callback calls to look at gradients, as clipping does, takes dense ones alone.
     return takes_row_gradients(training.optimizer) and not any(

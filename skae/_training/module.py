@@ -165,6 +165,12 @@ class AutoencoderModule(nn.Module):
         """Return the weights of the network that decay, and that L1 draws to zeros."""
         return self.network.weights_to_decay(self.encoder, self.decoder)
 
+    def take_row_gradients(self, row_gradients: bool) -> None:
+        """Let gradients be those of some rows of a parameter, or whole."""
+        self.row_gradients = row_gradients
+        if self.takes_csr:
+            self.encoder[0].row_gradients = row_gradients
+
     def _csr_obstacle(self) -> str | None:
         """Return what keeps CSR rows from being trained on as they are."""
         obstacle = self.network.csr_obstacle(self.encoder, self.decoder)

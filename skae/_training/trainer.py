@@ -6,6 +6,7 @@ import contextlib
 
 import numpy as np
 import torch
+from skorch.callbacks import PrintLog
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
@@ -72,7 +73,9 @@ def train(
     holds_out = training.validation_fraction is not None
     monitor = "valid_objective" if holds_out else "train_objective"
     first = _first(model, training, n_epochs, n_batches)
-    last = [LearningRate(convergence, n_batches), Stopping(convergence, monitor, holds_out)]
+    # After the callbacks of the user, for it prints what they record.
+    last: list = [PrintLog()] if training.verbose > 1 else []
+    last += [LearningRate(convergence, n_batches), Stopping(convergence, monitor, holds_out)]
     with (
         _temporary_callbacks(net, first, last),
         _seeded_if_needed(net, model.spec.network),

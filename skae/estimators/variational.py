@@ -127,10 +127,11 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
 
     def _bottleneck(self):
         warmup = self.kl_warmup
+        warmup = LinearWarmup(warmup) if isinstance(warmup, Real) else warmup
         return GaussianCode(
             prior=resolve(self.prior, PRIORS),
             beta=self.beta,
-            warmup=resolve(LinearWarmup(warmup) if isinstance(warmup, Real) else warmup, SCHEDULES),
+            kl_warmup=resolve(warmup, SCHEDULES),
             free_bits=self.free_bits,
             n_importance_samples=self.n_importance_samples,
         )

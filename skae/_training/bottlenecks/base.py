@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from skae._training.plain_data import Specification
 from skae.networks import Layout
 
 Gains = Callable[[], Tensor | float]  # how strongly the decoder answers to each unit
@@ -99,12 +100,17 @@ class Bottleneck(nn.Module, ABC):
         return log_likelihood(self.code(h))
 
 
-class BottleneckSpec(Protocol):
-    """Which bottleneck a model has: plain data, so that a specification can be written out."""
+class BottleneckSpec(Specification, ABC):
+    """Which bottleneck a model has: plain data, so that a specification can be written out.
+
+    Its fields have the names of parameters of the estimator, which errors name.
+    """
 
     @property
+    @abstractmethod
     def settles_at(self) -> float:
         """Share of a training before which its objective says nothing of convergence."""
 
+    @abstractmethod
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skae._training.bottlenecks.base import Bottleneck, Term
+from skae._training.bottlenecks.base import Bottleneck, BottleneckSpec, Term
 from skae.networks import Layout
 
 
@@ -20,11 +20,14 @@ class PlainBottleneck(Bottleneck):
         return h
 
 
-@dataclass(frozen=True)
-class PlainCode:
+@dataclass(frozen=True, eq=False)
+class PlainCode(BottleneckSpec):
     """Makes a `PlainBottleneck`."""
 
-    settles_at: float = 0.0
+    @property
+    def settles_at(self) -> float:
+        """The objective is looked at from the start."""
+        return 0.0
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""
