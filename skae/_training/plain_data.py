@@ -10,6 +10,7 @@ import dataclasses
 from abc import ABC
 from collections.abc import Iterator, Mapping
 from numbers import Real
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -52,13 +53,17 @@ def same(one: Any, other: Any, seen: frozenset = frozenset()) -> bool:
     """Return whether two values are of one kind and made of equal parts, however deep.
 
     Numbers are equal as Python has it, NaN is NaN, and functions and classes are equal to
-    themselves alone. Of any other object it is what pickle would keep that is compared.
+    themselves alone. A method is equal to that of another object of its class, which every clone
+    has, and which may have changed by being called. Of any other object it is what pickle would
+    keep that is compared.
     """
     if one is other or (id(one), id(other)) in seen:
         return True
     if isinstance(one, Real | str):
         are_nan = one != one and other != other
         return isinstance(other, Real | str) and (are_nan or bool(one == other))
+    if isinstance(one, MethodType) and isinstance(other, MethodType):
+        return one.__func__ is other.__func__ and type(one.__self__) is type(other.__self__)
     if type(one) is not type(other) or isinstance(one, type) or _is_function(one):
         return False
     if isinstance(one, np.ndarray | Tensor):
