@@ -14,8 +14,10 @@ of them as keyword arguments, so a component that declares nothing has none.
 
 from __future__ import annotations
 
+import inspect
+import keyword
 from abc import ABC
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,7 +27,8 @@ from torch import Tensor, nn
 #: "logarithm" ten times the learning rate, for it has further to go, and "other" neither.
 ROLES = ("weight", "other", "logarithm")
 
-_DECLARATIONS = ("parameters_at_start", "buffers_at_start", "buffers_after_step")
+#: What is told how a training starts, and gets no tensors.
+_AT_START = ("parameters_at_start", "buffers_at_start")
 
 
 class DeclaresState(ABC):  # noqa: B024 - a component may declare nothing
@@ -36,6 +39,8 @@ class DeclaresState(ABC):  # noqa: B024 - a component may declare nothing
 
     #: Which of the three methods are asked for, of components of this kind.
     declares: tuple[str, ...] = ()
+    #: Keyword arguments that its methods get from the engine, beside the tensors.
+    also_given: tuple[str, ...] = ()
     #: What to do instead of declaring, or holding, what this kind may not; ends an error.
     instead: str = "Keep what it needs as arguments of its constructor."
     #: Whether components of this kind hold torch modules, of which a fit takes copies.
@@ -71,16 +76,16 @@ class State(nn.Module):
     Raises
     ------
     TypeError
-        A value is not a tensor of floating point numbers.
+        A declaration is not a dict, or a value not a tensor of floating point numbers.
     ValueError
-        A name stands for a parameter and a buffer, or a role is not one of `ROLES`.
+        A name is not one that a keyword argument of its own can have, or stands for a parameter and
+        a buffer; or a role is not one of `ROLES`.
     """
 
     def __init__(self, component: DeclaresState, **given: Any):
         super().__init__()
         self.component = component
-        parameters = component.parameters_at_start(**given)
-        buffers = component.buffers_at_start(**given)
+        parameters, buffers = (self._declared(name, **given) for name in _AT_START)
         self.roles = {name: self._role(name) for name in parameters}
         self.trained = nn.ParameterDict(
             {name: nn.Parameter(self._value(name, value)) for name, value in parameters.items()}
@@ -107,12 +112,14 @@ class State(nn.Module):
         buffers = dict(self.kept.named_buffers())
         if not buffers:
             return
-        for name, value in self.component.buffers_after_step(**given, **self.tensors()).items():
-            if name not in buffers or value.shape != buffers[name].shape:
+        changed = self.component.buffers_after_step(**given, **self.tensors())
+        for name, value in self._as_dict("buffers_after_step", changed).items():
+            shape = tuple(value.shape) if isinstance(value, Tensor) else None
+            if name not in buffers or shape != tuple(buffers[name].shape):
                 known = {known: tuple(buffer.shape) for known, buffer in buffers.items()}
                 raise ValueError(
                     f"buffers_after_step of {self._owner} must return buffers of {known}. Got "
-                    f"{name!r} of shape {tuple(value.shape)} instead."
+                    f"{name!r} of {_what(value) if shape is None else f'shape {shape}'} instead."
                 )
             buffers[name].copy_(value)
 
@@ -123,6 +130,26 @@ class State(nn.Module):
     @property
     def _owner(self) -> str:
         return type(self.component).__name__
+
+    def _declared(self, method: str, **given: Any) -> dict[str, Any]:
+        """Return what a component declares, with names that its methods can take."""
+        declared = self._as_dict(method, getattr(self.component, method)(**given))
+        for name in declared:
+            reason = _unusable(name, type(self.component))
+            if reason:
+                raise ValueError(
+                    f"{method} of {self._owner} must name tensors as keyword arguments of its "
+                    f"other methods. Got {name!r} instead, which {reason}. Choose another name."
+                )
+        return declared
+
+    def _as_dict(self, method: str, returned: Any) -> dict:
+        if not isinstance(returned, dict):
+            raise TypeError(
+                f"{method} of {self._owner} must return a dict of tensors by name, or an empty "
+                f"one. Got {_what(returned)} instead."
+            )
+        return returned
 
     def _role(self, name: str) -> str:
         role = self.component.role(name)
@@ -136,62 +163,38 @@ class State(nn.Module):
     def _value(self, name: str, value: Any) -> Tensor:
         """Return a copy of a starting value, which the component may keep."""
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            what = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise TypeError(
                 f"{self._owner} must declare tensors of floating point numbers. Got {name!r} of "
-                f"{what} instead."
+                f"{_what(value)} instead."
             )
         return value.detach().to(torch.float32, copy=True)
 
 
-def check_state_is_declared(component: DeclaresState) -> None:
-    """Raise ``TypeError`` where a component would train or keep something that nobody knows of.
+def _what(value: Any) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
 
-    That is where it declares what its kind is not asked for, or where it holds a torch parameter or
-    module as an attribute: no optimiser sees that, and all fits would share it.
+
+def _unusable(name: Any, kind: type[DeclaresState]) -> str | None:
+    """Return what keeps a name from being that of a tensor of a component; None if nothing does."""
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+        return "is no name in Python"
+    if hasattr(nn.ParameterDict, name) or hasattr(nn.Module(), name):
+        return "torch has for something of its own"
+    if name in _arguments(kind):
+        return "these methods have for an argument already"
+    return None
+
+
+def _arguments(kind: type[DeclaresState]) -> set[str]:
+    """Return the names of what the methods that get tensors are given beside them.
+
+    These are the methods with a ``**`` in the base class of the kind: a likelihood, a sparsity, ...
     """
-    kind = type(component)
-    for name in _DECLARATIONS:
-        undeclared = getattr(kind, name) is not getattr(DeclaresState, name)
-        if undeclared and name not in component.declares:
-            raise TypeError(
-                f"{kind.__name__} has a method {name}, which is never called for an object of its "
-                f"kind. {component.instead}"
-            )
-    if component.holds_modules:
-        return
-    for path, held in _held(component):
-        instead = component.instead
-        if "parameters_at_start" in component.declares:
-            instead = (
-                "Return its first value from the method parameters_at_start, by name: the network "
-                f"then holds it, trains it, and hands it to the methods of {kind.__name__} as a "
-                "keyword argument of that name."
-            )
-        raise TypeError(
-            f"{kind.__name__} holds a torch {type(held).__name__} in its attribute {path}, which "
-            f"would never be trained. {instead}"
-        )
-
-
-def _held(component: Any) -> Iterator[tuple[str, Any]]:
-    """Yield path and value of each torch parameter or module that an object holds."""
-    of_classes = [vars(kind) for kind in reversed(type(component).__mro__)]
-    attributes: dict[str, Any] = {}
-    for found in [*of_classes, vars(component)]:
-        attributes.update(found)
-    for name, value in attributes.items():
-        yield from _found(name, value)
-
-
-def _found(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad):
-        yield path, value
-    elif isinstance(value, DeclaresState):
-        yield from ((f"{path}.{inner}", held) for inner, held in _held(value))
-    elif isinstance(value, Mapping) and not path.startswith("__"):
-        for key, item in value.items():
-            yield from _found(f"{path}[{key!r}]", item)
-    elif isinstance(value, list | tuple):
-        for place, item in enumerate(value):
-            yield from _found(f"{path}[{place}]", item)
+    base = next((one for one in kind.__mro__ if "declares" in vars(one)), DeclaresState)
+    names = set(kind.also_given)
+    for method, function in vars(base).items():
+        if inspect.isfunction(function) and method not in _AT_START:
+            found = inspect.signature(function).parameters.values()
+            if any(one.kind is one.VAR_KEYWORD for one in found):
+                names.update(one.name for one in found if one.kind is one.POSITIONAL_OR_KEYWORD)
+    return names

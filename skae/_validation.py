@@ -12,8 +12,9 @@ import scipy.sparse as sp
 from sklearn.base import BaseEstimator, clone
 
 from skae._blocks import row_blocks
+from skae._hidden import check_state_is_declared
 from skae._hints import HintsMixin
-from skae._state import DeclaresState, check_state_is_declared
+from skae._state import DeclaresState
 from skae.constraints import Names
 from skae.exceptions import SupportError
 

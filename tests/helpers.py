@@ -4,6 +4,7 @@ import contextlib
 import functools
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 import torch
 from sklearn import config_context
@@ -35,6 +36,14 @@ ESTIMATORS = [
     SparseAutoencoderTransformer,
     DenoisingAETransformer,
     VAETransformer,
+]
+
+every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
+
+#: Marks of a file whose fits are too short to converge, and to use the code.
+QUIET = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::skae.exceptions.PosteriorCollapseWarning"),
 ]
 
 #: Every dict of names that users choose from, with the base class of its entries.

@@ -38,6 +38,7 @@ LAYER = {
     "_hints": "ground",
     "_tables": "ground",
     "_state": "ground",
+    "_hidden": "ground",
     "_sklearn": "ground",
     "constraints": "ground",
     "_random": "ground",
@@ -69,7 +70,8 @@ TRANSFORMERS = {"autoencoder", "sparse", "denoising", "variational"}
 TRANSFORMER_SIBLINGS = {"base", "declaration", "parameters"}
 SIBLINGS = {
     "__init__": {"base", *TRANSFORMERS},
-    "base": {"specify"},
+    "base": {"answers", "specify"},
+    "answers": set(),
     "specify": {"parameters"},
     "parameters": {"declaration"},
     "declaration": set(),

@@ -17,20 +17,17 @@ from skae._trial import try_out
 from skae.networks import MLP, CustomNetwork, Layout, Network, decoder_gains
 from skae.sparsity import SPARSITIES
 from tests.helpers import (
-    ESTIMATORS,
     PENALTIES,
+    QUIET,
+    every_estimator,
     generator,
     global_generators_untouched,
     normal,
     weights_of,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.filterwarnings("ignore::skae.exceptions.PosteriorCollapseWarning"),
-]
+pytestmark = QUIET
 
-every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
 N_UNITS = 4
 
 

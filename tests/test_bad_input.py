@@ -24,14 +24,19 @@ from skae import (
 from skae.constraints import InvalidParameterError
 from skae.exceptions import NonFiniteLossError, SupportError
 from skae.likelihoods import Gaussian
-from tests.helpers import ESTIMATORS, QUICK, VOCABULARIES, low_rank, one_hot, weights_of
+from tests.helpers import (
+    ESTIMATORS,
+    QUICK,
+    QUIET,
+    VOCABULARIES,
+    every_estimator,
+    low_rank,
+    one_hot,
+    weights_of,
+)
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.filterwarnings("ignore::skae.exceptions.PosteriorCollapseWarning"),
-]
+pytestmark = QUIET
 
-every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
 formats = pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
 X = low_rank(60)
 

@@ -60,7 +60,7 @@ COLUMNS = ColumnSummary(
     n_rows=100,
 )
 
-SPARSE = SparseCode(L1(), n_active=1.0, weight=None)
+SPARSE = SparseCode(L1(), n_active=1.0, sparsity_weight="auto")
 GAUSSIAN = GaussianCode(StandardNormal(), 1.0, Constant(), 0.0, n_importance_samples=1)
 
 # The module.

@@ -16,7 +16,7 @@ from skae import (
     VAETransformer,
 )
 from skae._training.fit import fit_model
-from skae._training.written import read, write
+from skae._training.written import _classes_of_skae, read, write
 from skae.estimators.specify import choose_likelihood_for, model_spec, training_spec
 from skae.likelihoods import LIKELIHOODS
 from skae.networks import CustomNetwork
@@ -26,7 +26,9 @@ from skae.samplers import SAMPLERS
 from skae.schedules import SCHEDULES, Schedule
 from skae.sparsity import SPARSITIES
 
-from .helpers import ESTIMATORS, QUICK, counts, low_rank
+from .helpers import ESTIMATORS, QUICK, QUIET, VOCABULARIES, counts, low_rank
+
+pytestmark = QUIET
 
 CHOICES = [
     *((AutoencoderTransformer, {"likelihood": name}) for name in LIKELIHOODS),
@@ -115,8 +117,95 @@ def test_a_class_of_the_user_is_read_where_it_is_handed_over():
     _, training = specifications(AutoencoderTransformer, low_rank(20), learning_rate=Halving())
     data = write(training)
     assert isinstance(read(data, classes=[Halving]).learning_rate, Halving)
-    with pytest.raises(ValueError, match=r"'Halving' is not one of skae's.*classes="):
+    with pytest.raises(
+        ValueError, match=r"Halving' of learning_rate .* is not one of skae's.*classes="
+    ):
         read(data)
+
+
+def test_what_is_read_equals_what_was_written():
+    for Estimator, settings in CHOICES:
+        for spec in specifications(Estimator, rows_for(settings), **settings):
+            assert read(json.loads(json.dumps(write(spec)))) == spec
+
+
+def test_a_class_with_the_name_of_one_of_skaes_is_not_taken_for_it():
+    class Cosine(Halving):
+        """A schedule of a user's, and not skae's."""
+
+    _, training = specifications(AutoencoderTransformer, low_rank(20), learning_rate=Cosine())
+    data = write(training)
+    with pytest.raises(ValueError, match=r"Cosine' of learning_rate .* is not one of skae's"):
+        read(data)
+    assert type(read(data, classes=[Cosine]).learning_rate) is Cosine
+    ours = write(specifications(AutoencoderTransformer, low_rank(20), learning_rate="cosine")[1])
+    assert type(read(ours, classes=[Cosine]).learning_rate) is SCHEDULES["cosine"]
+
+
+def test_classes_that_can_be_read_are_all_that_are_more_than_a_base():
+    found = _classes_of_skae()
+    for vocabulary, base in VOCABULARIES.values():
+        assert all(found[kind.__name__] is kind for kind in vocabulary.values())
+        assert base.__name__ not in found
+    assert {"ModelSpec", "TrainingSpec", "PlainCode", "SparseCode", "GaussianCode"} <= set(found)
+    assert not {"Specification", "BottleneckSpec", "Component", "Halving"} & set(found)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.float32(0.5), np.int8(3), np.True_])
+def test_numbers_of_any_kind_are_written_as_json_has_them(value):
+    data = json.loads(json.dumps(write(value), allow_nan=False))
+    np.testing.assert_equal(read(data), value)
+
+
+@pytest.mark.parametrize("value", [1j, np.complex128(1j), np.datetime64("2026-11-30"), {}, {1}])
+def test_what_is_no_number_or_word_is_not_written(value):
+    with pytest.raises(ValueError, match=r"the seed cannot be written out.*more than names"):
+        write(value, "the seed")
+
+
+def changed(data, **changes):
+    return {**data, "parameters": {**data["parameters"], **changes}}
+
+
+def without(data, name):
+    parameters = {key: value for key, value in data["parameters"].items() if key != name}
+    return {**data, "parameters": parameters}
+
+
+MALFORMED = {
+    "no form": (lambda data: {"klass": "ModelSpec"}, "the specification cannot be read"),
+    "no parameters": (lambda data: {"class": "ModelSpec"}, "the specification cannot be read"),
+    "a list of them": (lambda data: {**data, "parameters": []}, "the specification cannot be read"),
+    "class of no name": (lambda data: {**data, "class": 3}, "class 3 of the specification is not"),
+    "base": (lambda data: {**data, "class": "Likelihood"}, "'Likelihood' of the spec.* is not one"),
+    "missing": (lambda data: without(data, "noise"), "must be the parameters .*'noise'"),
+    "unknown": (lambda data: changed(data, depth=3), r"must be the parameters .*Got .*'depth'\]"),
+    "a word": (
+        lambda data: changed(data, n_components="3"),
+        "n_components .* must be int. Got '3'",
+    ),
+    "a name": (lambda data: changed(data, likelihood="gaussian"), "must be Likelihood. Got 'gauss"),
+    "of a kind": (lambda data: changed(data, hidden_layer_sizes=[8]), r"hidden_layer.*Got \[8\]"),
+    "a tuple": (
+        lambda data: changed(data, noise={"tuple": 3}),
+        "noise of the spec.*cannot be read",
+    ),
+    "a set": (lambda data: changed(data, noise={1, 2}), "noise of the spec.*cannot be read"),
+    "out of range": (
+        lambda data: changed(
+            data, noise=None, likelihood={"class": "Gaussian", "parameters": GAUSSIAN}
+        ),
+        "variance_floor.*Got -1.0 instead",
+    ),
+}
+GAUSSIAN = {"variance": "per_feature", "variance_floor": -1.0}
+
+
+@pytest.mark.parametrize(("change", "message"), MALFORMED.values(), ids=MALFORMED)
+def test_data_of_another_form_are_answered_with_their_place(change, message):
+    model, _ = specifications(AutoencoderTransformer, low_rank(20))
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        read(change(write(model)))
 
 
 @pytest.mark.parametrize("Estimator", ESTIMATORS)

@@ -28,12 +28,17 @@ from skae.priors import StandardNormal
 from skae.samplers import KernelSampler
 from skae.schedules import Cosine, LinearWarmup
 from skae.sparsity import KL
-from tests.helpers import ESTIMATORS, QUICK, counts, low_rank, weights_of
+from tests.helpers import (
+    ESTIMATORS,
+    QUICK,
+    QUIET,
+    counts,
+    every_estimator,
+    low_rank,
+    weights_of,
+)
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.filterwarnings("ignore::skae.exceptions.PosteriorCollapseWarning"),
-]
+pytestmark = QUIET
 
 X = low_rank(60)
 FORMATS = [np.asarray, sp.csr_array]
@@ -60,7 +65,6 @@ WAYS = {
     "copy": copy.deepcopy,
 }
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
 
 # Every parameter that takes an object holds one.
 WITH_OBJECTS = [

@@ -21,14 +21,16 @@ from skae._training import plan
 from skae._training.plan import Plan, choose_plan
 from skae.likelihoods import LIKELIHOODS, Bernoulli, Gaussian
 from skae.networks import CustomNetwork
-from tests.helpers import ESTIMATORS, QUICK, counts, weights_of
+from tests.helpers import (
+    QUICK,
+    QUIET,
+    counts,
+    every_estimator,
+    weights_of,
+)
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.filterwarnings("ignore::skae.exceptions.PosteriorCollapseWarning"),
-]
+pytestmark = QUIET
 
-every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
 SAMPLED = [name for name, kind in LIKELIHOODS.items() if kind.structure != "squared_error"]
 by_sample = pytest.mark.parametrize("likelihood", SAMPLED)
 

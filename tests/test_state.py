@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
@@ -34,12 +35,9 @@ from skae.priors import Prior, StandardNormal
 from skae.samplers import Sampler
 from skae.schedules import Constant, Schedule
 from skae.sparsity import L1, Sparsity
-from tests.helpers import QUICK, VOCABULARIES, generator, low_rank, normal
+from tests.helpers import QUICK, QUIET, VOCABULARIES, generator, low_rank, normal
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.filterwarnings("ignore::skae.exceptions.PosteriorCollapseWarning"),
-]
+pytestmark = QUIET
 
 X = low_rank(240, 12, 5)
 FORMATS = {"dense": np.asarray, "csr": sp.csr_array}
@@ -536,6 +534,88 @@ def test_a_name_stands_for_one_tensor_and_a_role_is_one_that_is_known():
             SparseAutoencoderTransformer(sparsity=kind(), **QUICK).fit(X)
 
 
+NAMES = {
+    "dot": (Sparsity, "a.b", "no name in Python"),
+    "number": (Sparsity, 3, "no name in Python"),
+    "word of Python": (Sparsity, "lambda", "no name in Python"),
+    "mode": (Sparsity, "training", "torch has"),
+    "dict": (Prior, "values", "torch has"),
+    "latents": (Prior, "mean", "argument already"),
+    "step": (Prior, "row_weight", "argument already"),
+    "code": (Sparsity, "code", "argument already"),
+    "size": (Sparsity, "n_active", "argument already"),
+    "rows": (Likelihood, "x", "argument already"),
+    "total": (Likelihood, "total", "argument already"),
+    "noise": (Noise, "level", "argument already"),
+}
+OF_KIND = {
+    Sparsity: (SparseAutoencoderTransformer, "sparsity", L1),
+    Prior: (VAETransformer, "prior", StandardNormal),
+    Likelihood: (AutoencoderTransformer, "likelihood", FixedVariance),
+    Noise: (DenoisingAETransformer, "noise", ColumnNoise),
+}
+
+
+def declaring(base, method, value):
+    """Return an estimator with a component of which a method returns a value."""
+    Estimator, name, entry = OF_KIND[base]
+    kind = type("Wrong", (entry,), {method: lambda self, *args, **given: value})
+    return Estimator(**{name: kind()}, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "reason", "method"),
+    [
+        pytest.param(*case, method, id=f"{named}-{method}")
+        for named, case in NAMES.items()
+        for method in ("parameters_at_start", "buffers_at_start")
+        if method in case[0].declares
+    ],
+)
+def test_names_are_those_that_a_keyword_argument_of_its_own_can_have(base, name, reason, method):
+    estimator = declaring(base, method, {name: torch.ones(3)})
+    message = rf"{method} of Wrong must name.*Got {name!r} instead, which .*{reason}.*another name"
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(X)
+
+
+def test_names_that_no_method_of_the_kind_has_are_free():
+    class Free(FixedVariance):
+        def buffers_at_start(self, mean, variance):
+            return {"mean": variance}
+
+        def log_prob(self, x, raw, *, mean):
+            return super().log_prob(x, raw, kept=mean)
+
+    class FreePrior(StandardNormal):
+        def buffers_at_start(self, n_components, generator):
+            return {"total": torch.ones(())}
+
+        def divergence(self, mean, log_std, code, *, total):
+            return total * super().divergence(mean, log_std, code)
+
+    for estimator in (AutoencoderTransformer(likelihood=Free()), VAETransformer(prior=FreePrior())):
+        estimator.set_params(**QUICK).fit(X)
+
+
+@pytest.mark.parametrize("base", OF_KIND)
+@pytest.mark.parametrize("value", [None, [torch.ones(3)], torch.ones(3)], ids=["None", "list", "1"])
+def test_declarations_are_dicts(base, value):
+    method = base.declares[0]
+    with pytest.raises(TypeError, match=f"{method} of Wrong must return a dict of tensors"):
+        declaring(base, method, value).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [(None, TypeError, "must return a dict"), ({"usual": 1.0}, ValueError, "'usual' of float")],
+)
+def test_buffers_after_a_step_are_tensors_by_name(changed, error, words):
+    kind = type("Wrong", (BatchTopK,), {"buffers_after_step": lambda *args, **given: changed})
+    with pytest.raises(error, match=f"buffers_after_step of Wrong.*{words}"):
+        SparseAutoencoderTransformer(sparsity=kind(), **QUICK).fit(X)
+
+
 def test_values_that_a_component_returns_are_copied_in_single_precision():
     start = torch.ones(3, dtype=torch.float64)
 
@@ -580,6 +660,125 @@ def test_torch_parameters_and_modules_outside_the_protocol_are_refused_at_fit(va
         estimator.fit(X)
     assert "parameters_at_start" in str(error.value)
     assert not hasattr(estimator, "net_")
+
+
+class Bare:
+    """An object of no class that we know."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+WRAPPED = {
+    "object": (Bare, r"mine\.value,"),
+    "object in a list": (lambda value: [Bare(value)], r"mine\[0\]\.value,"),
+    "set": (lambda value: {value}, r"mine\{\.\.\.\},"),
+}
+
+
+@pytest.mark.parametrize(("wrap", "path"), WRAPPED.values(), ids=WRAPPED)
+def test_what_hides_in_other_objects_is_found(wrap, path):
+    estimator = SparseAutoencoderTransformer(
+        sparsity=holding(wrap(nn.Parameter(torch.zeros(3)))), **QUICK
+    )
+    with pytest.raises(TypeError, match=f"Parameter in its attribute {path}"):
+        estimator.fit(X)
+
+
+def test_objects_that_hold_themselves_hold_nothing_to_train():
+    around = []
+    component, bare = holding(around), Bare(None)
+    bare.value = bare
+    around += [component, bare, around, math, PCA(2).fit(X)]
+    assert component.check() is component
+
+
+class Slots:
+    __slots__ = ("value",)
+
+
+def lazily_made(keep):
+    """Return a sparsity with a scale made in its first step; ``keep`` says where it stays."""
+
+    class Lazy(L1):
+        def penalty(self, pre, code, *args):
+            return super().penalty(pre, code, *args) * keep(self).mean()
+
+    return Lazy()
+
+
+def as_attribute(component):
+    if not hasattr(component, "scale_"):
+        component.scale_ = nn.Parameter(torch.ones(3))
+    return component.scale_
+
+
+def in_slots(component):
+    if not hasattr(component, "box_"):
+        component.box_ = Slots()
+        component.box_.value = nn.Parameter(torch.ones(3))
+    return component.box_.value
+
+
+OUTSIDE = nn.Parameter(torch.ones(3))
+PLAIN = torch.ones(3, requires_grad=True)
+
+
+@pytest.mark.parametrize("as_format", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize(
+    ("keep", "words"),
+    [
+        (as_attribute, "Lazy holds a torch Parameter in its attribute scale_"),
+        (in_slots, r"depends on a torch Parameter of shape \(3,\) that is in no module"),
+        (lambda component: OUTSIDE, r"depends on a torch Parameter of shape \(3,\)"),
+        (lambda component: PLAIN, r"depends on a torch Tensor of shape \(3,\) that is in no"),
+    ],
+    ids=["attribute", "slots", "global", "tensor"],
+)
+def test_what_comes_in_while_training_is_found_in_the_first_losses(keep, words, as_format):
+    OUTSIDE.grad = PLAIN.grad = None
+    method = {"sparse_method": "exact"} if as_format is sp.csr_array else {}
+    estimator = SparseAutoencoderTransformer(sparsity=lazily_made(keep), **method, **QUICK)
+    with pytest.raises(TypeError, match=f"{words}.*would never be trained.*parameters_at_start"):
+        estimator.fit(as_format(X))
+    assert not hasattr(estimator, "net_")
+
+
+def test_likelihood_of_sparse_rows_that_makes_a_parameter_is_found():
+    class Lazy(FixedVariance):
+        def log_prob(self, x, raw, *, kept):
+            if not hasattr(self, "scale_"):
+                self.scale_ = nn.Parameter(torch.ones(()))
+            return super().log_prob(x, raw, kept=kept) * self.scale_
+
+    estimator = AutoencoderTransformer(likelihood=Lazy(), sparse_method="exact", **QUICK)
+    with pytest.raises(TypeError, match="Lazy holds a torch Parameter in its attribute scale_"):
+        estimator.fit(sp.csr_array(np.where(X > 1, X, 0.0)))
+
+
+def test_layers_in_a_plain_list_are_found():
+    class Listed(nn.Module):
+        def __init__(self, n_inputs, n_outputs):
+            super().__init__()
+            self.last = nn.Linear(4, n_outputs)
+            self.layers = [nn.Linear(n_inputs, 4)]
+
+        def forward(self, x):
+            return self.last(self.layers[0](x))
+
+    network = CustomNetwork(Listed, nn.Linear)
+    with pytest.raises(TypeError, match=r"shape \(4, 12\).*nn.ModuleList.*a plain list hides"):
+        AutoencoderTransformer(3, network=network, random_state=0).fit(X)
+
+
+def test_tensors_that_a_step_makes_for_itself_are_nobodys():
+    class Contractive(L1):
+        def penalty(self, pre, code, *args):
+            moved = code.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(moved.square().sum(), moved, create_graph=True)
+            return super().penalty(pre, code, *args) + slope.square().mean()
+
+    SparseAutoencoderTransformer(sparsity=Contractive(), batch_size=20, **QUICK).fit(X)
 
 
 def test_parameters_of_a_class_or_given_to_the_constructor_are_refused():

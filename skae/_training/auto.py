@@ -48,19 +48,22 @@ def choose_batch_size(batch_size: int | str, n_rows: int, words: bool = False) -
 
 
 def choose_n_epochs(
-    max_iter: int | str, n_rows: int, batch_size: int | str, csr: bool = False, times: int = 1
+    max_iter: int | str, n_rows: int, batch_size: int, kind: str = "dense", n_trainings: int = 1
 ) -> int:
     """Return the epochs; "auto" takes those for about 20,000 steps, at least 10, at most 200.
 
-    With CSR batches they are 5,000 steps and at most 60 epochs. A table so small that they are no
-    500 steps gets the epochs for 500. Where there are to be two trainings (``times``), "auto" gives
-    each of them half.
+    With CSR batches (``kind`` is "csr") they are 5,000 steps and at most 60 epochs, and where the
+    training starts at co-occurrence ("words") at most 20. A table so small that they are no 500
+    steps gets the epochs for 500, but for "words". Where there are to be two trainings, "auto"
+    gives each of them half of its epochs.
     """
     if not isinstance(max_iter, str):
         return max_iter
-    n_batches = -(-n_rows // choose_batch_size(batch_size, n_rows))
-    n_steps, epochs = (_SPARSE_STEPS, _SPARSE_EPOCHS) if csr else (_STEPS, _EPOCHS)
-    n_epochs = int(np.clip(n_steps // n_batches, *epochs)) // times
+    n_batches = -(-n_rows // batch_size)
+    if kind == "words":
+        return min(_EPOCHS_OF_WORDS, max(_SPARSE_EPOCHS[0], _SPARSE_STEPS // n_batches))
+    n_steps, epochs = (_SPARSE_STEPS, _SPARSE_EPOCHS) if kind == "csr" else (_STEPS, _EPOCHS)
+    n_epochs = int(np.clip(n_steps // n_batches, *epochs)) // n_trainings
     return max(n_epochs, -(-_LEAST_STEPS // n_batches))
 
 

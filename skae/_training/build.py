@@ -34,7 +34,7 @@ def build(
     A location-scale family is trained on scaled rows; for any other likelihood the target is X
     itself, and only what the encoder sees is scaled.
     """
-    _check_callbacks(training.callbacks)
+    check_callbacks(training.callbacks)
     likelihood, device = spec.likelihood, choose_device(training.device)
     columns = summarise_columns(X, index, weight)
     of_rows, of_encoder = _scalings(spec, columns, sp.issparse(X))
@@ -42,9 +42,7 @@ def build(
     if spec.init is not None:
         rows_at_start = StartRows(X, index, weight, columns, of_rows)
         start_seed = derive_seed(training.seed, Stream.START)
-        start = spec.init.fit(
-            rows_at_start, spec.n_components, spec.bottleneck.code, start_seed
-        )
+        start = spec.init.fit(rows_at_start, spec.n_components, spec.bottleneck.code, start_seed)
     columns = _in_units_of(of_rows, columns, likelihood)
     plan = choose_plan(spec.sparse_method, X, likelihood, columns, device)
     input_norm = total_cap = None
@@ -67,11 +65,11 @@ def build(
         plan=plan,
         sparse_method=spec.sparse_method,
         start=start,
-        row_gradients=_row_gradients(training),
+        row_gradients=takes_row_gradients_of(training),
         seed=training.seed,
     )
     net = _make_net(module, training, device)
-    return FittedModel(spec, X.shape[1], net, of_rows, sp.issparse(X))
+    return FittedModel(spec, training, X.shape[1], net, of_rows, sp.issparse(X))
 
 
 def _scalings(
@@ -127,18 +125,17 @@ def _make_net(module: Any, training: TrainingSpec, device: str) -> AutoencoderNe
         WeightedSum,
         optimizer=training.optimizer,
         lr=training.learning_rate_init,
-        weight_decay=training.alpha * (1.0 - training.l1_ratio),
+        weight_decay=training.weight_decay,
         device=device,
         callbacks=list(training.callbacks),
         train_split=None,
-        **({} if training.verbose > 1 else {"callbacks__print_log": None}),
         verbose=training.verbose,
         seed=training.seed,
     )
     return net.initialize()
 
 
-def _check_callbacks(callbacks: tuple) -> None:
+def check_callbacks(callbacks: tuple) -> None:
     """Raise ``ValueError`` where a callback is none, or needs what this training does not have."""
     for callback in callbacks:
         kind = _kind(callback)
@@ -163,7 +160,7 @@ def _kind(callback) -> Any:
     return callback if isinstance(callback, type) else type(callback)
 
 
-def _row_gradients(training: TrainingSpec) -> bool:
+def takes_row_gradients_of(training: TrainingSpec) -> bool:
     """Return whether gradients of some rows are taken, by the optimiser and by all callbacks."""
     # What a callback calls to look at gradients, as clipping does, takes dense ones alone.
     return takes_row_gradients(training.optimizer) and not any(

@@ -17,6 +17,7 @@ from skae._training.auto import stops_early
 from skae._training.build import build
 from skae._training.diagnosis import advice
 from skae._training.fitted import FittedModel
+from skae._training.going_on import following, go_on
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
 from skae._training.trainer import find_length, train
@@ -45,8 +46,8 @@ def fit_model(
     training : TrainingSpec
         How it is trained.
     previous : FittedModel or None
-        A model to go on from: its network, scaling, optimiser and objective stay, and its net is
-        trained in place. `unchanged_on_error` about the call is the way back.
+        A model to go on from: it stays what it is, and its net is trained in place, as ``training``
+        says (`going_on.py`). `unchanged_on_error` about the call is the way back.
     feature_names : sequence of str or None
         What an error calls the columns.
 
@@ -56,19 +57,22 @@ def fit_model(
 
     Raises
     ------
+    ValueError
+        A part of ``spec`` is not that of ``previous``.
     NonFiniteLossError
         The loss or a weight stopped being finite. The model with the last finite weights is its
         attribute ``model``.
     """
     index, weight = merge_duplicates(X, weight)
-    best_epoch = None
+    length = None
     if previous is None and training.early_stopping == "auto" and stops_early(spec, len(index)):
         make = partial(build, X, spec=spec, training=training)
-        best_epoch = find_length(make, X, index, weight, training)
-    model = previous.to_go_on(spec) if previous else build(X, index, weight, spec, training)
+        length = find_length(make, X, index, weight, training)
+    model = go_on(previous, spec, training) if previous else build(X, index, weight, spec, training)
     rows = X[representatives(index, weight)]
     try:
-        model.converged = train(model, X, index, weight, training, best_epoch)
+        with following(model.net, training):
+            model.converged = train(model, X, index, weight, training, length)
     except NonFiniteLossError as error:
         model.summarise_training(rows)
         likely = advice(model, X, index, feature_names, resumed=previous is not None)

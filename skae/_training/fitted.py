@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from skae._random import Stream, numpy_generator, torch_generator
 from skae._scaling import Scaling
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
-from skae._training.specification import ModelSpec
+from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
 from skae.likelihoods import Likelihood
 from skae.likelihoods.base import Support
@@ -49,6 +48,8 @@ class FittedModel:
     ----------
     spec : ModelSpec
         What it is.
+    training : TrainingSpec
+        How it was trained last, or is about to be.
     n_features : int
     net : AutoencoderNet
     scaling : Scaling or None
@@ -60,12 +61,14 @@ class FittedModel:
     def __init__(
         self,
         spec: ModelSpec,
+        training: TrainingSpec,
         n_features: int,
         net: AutoencoderNet,
         scaling: Scaling | None,
         sparse: bool,
     ):
-        self.spec, self.n_features, self.net = spec, n_features, net
+        self.spec, self.training = spec, training
+        self.n_features, self.net = n_features, net
         self.scaling, self.sparse = scaling, sparse
         self.converged = False  # whether the last training came to an end of its own
         self.totals, self.n_stored = np.ones(1), 0.0
@@ -82,20 +85,6 @@ class FittedModel:
     def sparse_method(self) -> str:
         """How rows are trained on; "dense" for dense ones, too."""
         return self.net.module_.plan.method
-
-    def to_go_on(self, spec: ModelSpec) -> FittedModel:
-        """Return a model on the same net, to be trained further.
-
-        Raises ``ValueError`` where a parameter that shapes the network has changed.
-        """
-        fitted, wanted = (one.layout(self.n_features) for one in (self.spec, spec))
-        if fitted != wanted:
-            raise ValueError(
-                f"Training would go on from a network of {fitted}. Got parameters for {wanted} "
-                "instead. Clone the estimator, or set warm_start=False, to start anew."
-            )
-        spec = replace(self.spec, sampler=spec.sampler)
-        return FittedModel(spec, self.n_features, self.net, self.scaling, self.sparse)
 
     def summarise_training(self, X) -> None:
         """Keep of training rows what new rows and sparse reconstructions are to resemble."""

@@ -190,6 +190,12 @@ class AutoencoderModule(nn.Module):
         weights = self.network.weights_to_decay(self.encoder, self.decoder)
         return weights if self.words is None else [*weights, *self.words.weights_to_decay()]
 
+    def take_row_gradients(self, row_gradients: bool) -> None:
+        """Let gradients be those of some rows of a parameter, or whole."""
+        self.row_gradients = row_gradients
+        if self.takes_csr:
+            self.encoder[0].row_gradients = row_gradients
+
     def _csr_obstacle(self) -> str | None:
         """Return what keeps CSR rows from being trained on as they are."""
         obstacle = self.network.csr_obstacle(self.encoder, self.decoder)

@@ -9,12 +9,14 @@ import warnings
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PrintLog
+from skorch.callbacks import EpochTimer
 from skorch.exceptions import DeviceWarning
 from skorch.utils import TeeGenerator
 from torch import nn
 
+from skae._hidden import check_loss_is_declared
 from skae._random import Stream, torch_generator
+from skae._state import State
 from skae._training.batches import Batch, BatchIterator, Rows
 from skae._training.bottlenecks import Terms
 from skae._training.callbacks import EndOfTraining
@@ -47,6 +49,8 @@ class AutoencoderNet(NeuralNet):
         Source of the order of batches and of all noise.
     """
 
+    _n_looked_at = 0  # losses of this training that `check_loss_is_declared` has seen
+
     def __init__(self, *args, weight_decay=0.0, seed=0, **kwargs):
         self.weight_decay = weight_decay
         self.seed = seed
@@ -56,7 +60,7 @@ class AutoencoderNet(NeuralNet):
 
     @property
     def _default_callbacks(self):
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+        return [("epoch_timer", EpochTimer())]
 
     def initialize_optimizer(self, triggered_directly=None):
         """Build the optimiser."""
@@ -128,9 +132,17 @@ class AutoencoderNet(NeuralNet):
         self.optimizer_.step()
         return step
 
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Look at the losses of the first two steps, in the second of which there are gradients."""
+        super().on_train_begin(net, X, y, **kwargs)
+        self._n_looked_at = 0
+
     def train_step_single(self, batch, **fit_params):
         """Compute the loss of a batch and its gradients."""
         loss, terms = self._loss(batch, self._train_generator)
+        if self._n_looked_at < 2:
+            self._n_looked_at += 1
+            self._check_is_declared(loss)
         loss.backward()
         return {"loss": loss.detach(), "y_pred": None, "terms": terms}
 
@@ -162,6 +174,13 @@ class AutoencoderNet(NeuralNet):
         self.history.record(f"{name}_best", loss < best)
         self.lowest_losses[name] = min(loss, best)
 
+    def _check_is_declared(self, loss: torch.Tensor) -> None:
+        """Raise ``TypeError`` where a loss depends on what nobody trains."""
+        of_optimizer = [one for group in self.optimizer_.param_groups for one in group["params"]]
+        states = [part for part in self.module_.modules() if isinstance(part, State)]
+        components = [state.component for state in states] if self._n_looked_at == 1 else []
+        check_loss_is_declared(loss, [*self.module_.parameters(), *of_optimizer], components)
+
     def _loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, Terms]:
         """Return the loss of a batch, and the terms that it is the weighted sum of."""
         terms = self.module_(self.module_.draw_for(batch, generator))
@@ -169,7 +188,7 @@ class AutoencoderNet(NeuralNet):
 
     def __getstate__(self):
         state = super().__getstate__()
-        of_training = ("_train_generator", "_valid_generator", "start")
+        of_training = ("_train_generator", "_valid_generator", "_n_looked_at", "start")
         return {name: value for name, value in state.items() if name not in of_training}
 
     def __setstate__(self, state):

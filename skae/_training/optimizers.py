@@ -50,6 +50,7 @@ def make_optimizer(
     groups = [
         {
             "params": parameters,
+            "role": role,
             "lr": learning_rate * _RATES.get(role, 1.0),
             "weight_decay": weight_decay if role == "weight" else 0.0,
         }
@@ -73,3 +74,23 @@ def _check_trains(module: nn.Module) -> None:
             "beside them takes a gradient. Give a layer weights, or set requires_grad_(True) on "
             "the modules that are to be trained."
         )
+
+
+def set_rates(optimizer: torch.optim.Optimizer, learning_rate: float, weight_decay: float) -> None:
+    """Set starting rate and decay of each group, as `make_optimizer` does.
+
+    Raises
+    ------
+    ValueError
+        The optimiser, of the user's own, has other groups than it was given.
+    """
+    if not all("role" in group for group in optimizer.param_groups):
+        raise ValueError(
+            f"learning_rate_init and alpha cannot change: {type(optimizer).__name__} was made with "
+            f"groups of its own. Got learning_rate_init={learning_rate!r} with a decay of "
+            f"{weight_decay!r}. Set them back to go on, or let optimizer keep the groups that it "
+            "is called with."
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = learning_rate * _RATES.get(group["role"], 1.0)
+        group["weight_decay"] = weight_decay if group["role"] == "weight" else 0.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skae._training.bottlenecks import BottleneckSpec
+from skae._training.plain_data import Specification
 from skae.inits import Init
 from skae.likelihoods import Likelihood
 from skae.networks import Layout, Network
@@ -15,8 +16,8 @@ from skae.samplers import Sampler
 from skae.schedules import Constant, Schedule
 
 
-@dataclass(frozen=True)
-class ModelSpec:
+@dataclass(frozen=True, eq=False)
+class ModelSpec(Specification):
     """What a model is. Two models of one specification differ by their rows and seed alone."""
 
     n_components: int
@@ -37,8 +38,8 @@ class ModelSpec:
         return Layout(n_features, self.n_components, self.hidden_layer_sizes, self.activation)
 
 
-@dataclass(frozen=True)
-class TrainingSpec:
+@dataclass(frozen=True, eq=False)
+class TrainingSpec(Specification):
     """How a model is trained."""
 
     batch_size: int | str  # "auto": see `auto.py`, as for the other fields that take it
@@ -57,6 +58,11 @@ class TrainingSpec:
     verbose: int
     title: str  # what the progress bar is of
     seed: int
+
+    @property
+    def weight_decay(self) -> float:
+        """The part of ``alpha`` that the optimiser has; the other is L1."""
+        return self.alpha * (1.0 - self.l1_ratio)
 
     def single_pass(self) -> TrainingSpec:
         """Return the training of one pass over the rows at a constant rate."""

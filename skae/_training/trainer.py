@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from skorch.callbacks import PrintLog
 from skorch.helper import predefined_split
 from tqdm.auto import tqdm
 
@@ -57,25 +58,26 @@ def train(
     index: np.ndarray,
     weight: np.ndarray | None,
     training: TrainingSpec,
-    best_epoch: int | None = None,
+    length: Repeat | None = None,
 ) -> bool:
     """Train a model on the rows ``index`` of X; return whether it came to an end of its own.
 
-    That is False where the last epoch allowed was reached with the objective still falling. With
-    ``best_epoch`` the training is as long as `find_length` found.
+    That is False where the last epoch allowed was reached with the objective still falling. The
+    training is as long as ``length`` says, where `find_length` found one.
     """
+    held_out = None
     if training.early_stopping is True:
-        part, held_out = _hold_out(X, index, weight, training)
-        rule = _convergence(model, training, len(part[0]))
-        run(model, X, *part, training, rule, held_out)
-        return rule.came_to_an_end
-    _check_monitors(model.net)
-    if best_epoch is None:
-        rule = _convergence(model, training, len(index))
+        (index, weight), held_out = _hold_out(X, index, weight, training)
     else:
-        n_epochs = _n_epochs(model, training, len(index), times=2)
-        rule = Repeat(training.learning_rate, n_epochs, best_epoch)
-    run(model, X, index, weight, training, rule)
+        _check_monitors(model.net)
+    rule = length or Convergence(
+        training.learning_rate,
+        _n_epochs(model, training, len(index)),
+        training.tol,
+        training.n_iter_no_change,
+        model.spec.bottleneck.settles_at,
+    )
+    run(model, X, index, weight, training, rule, held_out)
     return rule.came_to_an_end
 
 
@@ -85,20 +87,20 @@ def find_length(
     index: np.ndarray,
     weight: np.ndarray | None,
     training: TrainingSpec,
-) -> int:
-    """Return the number of epochs, from 0, that is best for rows held out.
+) -> Repeat:
+    """Return the training of as many epochs, from 0, as are best for rows held out.
 
-    ``make`` rows and weights is an untrained model, made anew without these rows.
+    ``make`` makes an untrained model of some rows and their weights.
     """
     fraction = max(training.validation_fraction, FEWEST_HELD_OUT / len(index))
     part, held_out = _hold_out(X, index, weight, replace(training, validation_fraction=fraction))
     model = make(*part)
-    n_epochs = _n_epochs(model, training, len(part[0]), times=2)
-    n_batches = -(-len(part[0]) // choose_batch_size(training.batch_size, len(part[0])))
+    n_epochs = _n_epochs(model, training, len(part[0]), n_trainings=2)
+    n_batches = -(-len(part[0]) // _batch_size(model, training, len(part[0])))
     patience = max(training.n_iter_no_change, -(-_STEPS_OF_PATIENCE // n_batches))
     rule = Trial(training.learning_rate, n_epochs, patience)
     run(model, X, *part, training, rule, held_out)
-    return rule.best_epoch
+    return Repeat(training.learning_rate, n_epochs, rule.best_epoch)
 
 
 def run(
@@ -121,13 +123,15 @@ def run(
     rows = make_rows(X, index, weight, model.scaling, net.device, csr, net.module_.plan.n_sampled)
     for block in row_blocks(len(rows), cells_per_row(X) if csr else X.shape[1]):
         net.module_.encoder_input.observe(rows.take(torch.arange(block.start, block.stop)))
-    net.batch_size = choose_batch_size(training.batch_size, len(rows))
+    net.batch_size = _batch_size(model, training, len(rows))
     net.max_epochs = rule.n_epochs + rule.averages  # and the still one
     n_batches = -(-len(rows) // net.batch_size)
     monitor = "train_objective" if held_out is None else "valid_objective"
     first = _first(model, training, rule, n_batches)
     keeps_best = held_out is not None and not rule.averages
-    last = [LearningRate(rule, n_batches), Stopping(rule, monitor, keeps_best)]
+    # After the callbacks of the user, for it prints what they record.
+    last: list = [PrintLog()] if training.verbose > 1 else []
+    last += [LearningRate(rule, n_batches), Stopping(rule, monitor, keeps_best)]
     with (
         _temporary_callbacks(net, first, last),
         _seeded_if_needed(net, model.spec.network),
@@ -136,9 +140,7 @@ def run(
         net.partial_fit(rows)
 
 
-def _hold_out(
-    X, index, weight, training: TrainingSpec
-) -> tuple[WeightedIndex, WeightedIndex]:
+def _hold_out(X, index, weight, training: TrainingSpec) -> tuple[WeightedIndex, WeightedIndex]:
     """Return the rows that are left to train on, and those held out, with their weights."""
     if len(index) < 2:
         raise ValueError(
@@ -151,19 +153,14 @@ def _hold_out(
     return split_rows(index, weight, training.validation_fraction, seed, most)
 
 
-def _convergence(model: FittedModel, training: TrainingSpec, n_rows: int) -> Convergence:
-    return Convergence(
-        training.learning_rate,
-        _n_epochs(model, training, n_rows),
-        training.tol,
-        training.n_iter_no_change,
-        model.spec.bottleneck.settles_at,
-    )
+def _n_epochs(model: FittedModel, training: TrainingSpec, n_rows: int, n_trainings: int = 1) -> int:
+    module, batch_size = model.net.module_, _batch_size(model, training, n_rows)
+    kind = "words" if module.words is not None else "csr" if module.takes_csr else "dense"
+    return choose_n_epochs(training.max_iter, n_rows, batch_size, kind, n_trainings)
 
 
-def _n_epochs(model: FittedModel, training: TrainingSpec, n_rows: int, times: int = 1) -> int:
-    csr = model.net.module_.takes_csr
-    return choose_n_epochs(training.max_iter, n_rows, training.batch_size, csr, times)
+def _batch_size(model: FittedModel, training: TrainingSpec, n_rows: int) -> int:
+    return choose_batch_size(training.batch_size, n_rows, model.net.module_.words is not None)
 
 
 def _first(

@@ -1,20 +1,25 @@
-"""A specification written out as plain data, as JSON has it, and read again."""
+"""A specification written out as plain data, as JSON has it, and read again.
+
+An object is ``{"class": name, "parameters": {...}}``, a tuple ``{"tuple": [...]}``, and a number
+that JSON does not have ``{"float": "nan"}``. Classes of skae have their name, those of users the
+name of their module as well, so that none of them is taken for one of skae's.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
-from typing import Any
+import inspect
+import math
+import typing
+from abc import ABC
+from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, NoReturn
 
 import numpy as np
 
-from skae import likelihoods, networks, noise, priors, samplers, schedules, sparsity
-from skae._training.bottlenecks import GaussianCode, PlainCode, SparseCode
-from skae._training.specification import ModelSpec, TrainingSpec
+from skae._training.plain_data import Specification, parts_of
 from skae._validation import Component
-
-_SPECIFICATIONS = (ModelSpec, TrainingSpec, PlainCode, SparseCode, GaussianCode)
-_VOCABULARY = (likelihoods, networks, noise, priors, samplers, schedules, sparsity)
 
 
 def write(value: Any, name: str = "the specification") -> Any:
@@ -29,26 +34,35 @@ def write(value: Any, name: str = "the specification") -> Any:
     Raises
     ------
     ValueError
-        A part has no such form: a torch module, a function, a callback.
+        A part has no such form: a torch module, a function, a callback, a complex number.
     """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
+    if value is None or isinstance(value, bool | np.bool_ | Real | str):
+        return _write_word(value)
     if isinstance(value, list | tuple):
         items = [write(item, f"item {place} of {name}") for place, item in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
-    if isinstance(value, Component) or type(value) in _SPECIFICATIONS:
-        parts = {part: write(one, f"{part} of {name}") for part, one in _parts(value).items()}
-        return {"class": type(value).__name__, "parameters": parts}
+    if isinstance(value, Component | Specification):
+        parts = {part: write(one, f"{part} of {name}") for part, one in parts_of(value).items()}
+        return {"class": _name_of(type(value)), "parameters": parts}
     raise ValueError(
         f"{name} cannot be written out as plain data. Got {value!r}, which is more than names and "
         "numbers. Keep it with pickle or skops, or choose one that has a name."
     )
 
 
+def _write_word(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        number = float(value)
+        return number if math.isfinite(number) else {"float": str(number)}
+    return value if value is None else str(value)
+
+
 def read(data: Any, classes: Iterable[type[Component]] = ()) -> Any:
-    """Return what `write` wrote.
+    """Return what `write` wrote; components are checked as a fit checks them.
 
     Parameters
     ----------
@@ -60,37 +74,106 @@ def read(data: Any, classes: Iterable[type[Component]] = ()) -> Any:
     Raises
     ------
     ValueError
-        A class is not known.
+        A class is not known, a parameter is missing or unknown, a field of a specification is of
+        another kind, a parameter of a component out of its range, or data have another form than
+        `write` gives them.
+    TypeError
+        A component holds something to train that it does not declare.
     """
-    known = {one.__name__: one for one in (*_known_classes(), *classes)}
+    return _Reader({**_classes_of_skae(), **{_name_of(one): one for one in classes}}).back(data)
 
-    def back(value):
-        if isinstance(value, list):
-            return [back(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        if "tuple" in value:
-            return tuple(map(back, value["tuple"]))
-        if value["class"] not in known:
+
+class _Reader:
+    """Makes objects of the classes that it knows, by name."""
+
+    def __init__(self, known: dict[str, type]):
+        self.known = known
+
+    def back(self, data: Any, name: str = "the specification") -> Any:
+        """Return what stands in data; ``name`` is what an error calls it."""
+        if data is None or isinstance(data, bool | int | float | str):
+            return data
+        if isinstance(data, list):
+            return [self.back(item, f"item {place} of {name}") for place, item in enumerate(data)]
+        keys = sorted(map(str, data)) if isinstance(data, dict) else None
+        if keys == ["tuple"] and isinstance(data["tuple"], list):
+            return tuple(self.back(data["tuple"], name))
+        if keys == ["float"] and data["float"] in ("nan", "inf", "-inf"):
+            return float(data["float"])
+        if keys == ["class", "parameters"] and isinstance(data["parameters"], dict):
+            return self._made(data["class"], data["parameters"], name)
+        _raise_malformed(name, "an object, a tuple, a list, a string or a number", data)
+
+    def _made(self, called: Any, written: dict, name: str) -> Any:
+        kind = self.known.get(called) if isinstance(called, str) else None
+        if kind is None:
             raise ValueError(
-                f"The class {value['class']!r} is not one of skae's. If it is one of yours, hand "
+                f"The class {called!r} of {name} is not one of skae's. If it is one of yours, hand "
                 "it over: classes=[...]."
             )
-        parameters = {name: back(one) for name, one in value["parameters"].items()}
-        return known[value["class"]](**parameters)
+        expected = list(inspect.signature(kind).parameters)
+        if sorted(map(str, written)) != sorted(expected):
+            _raise_malformed(f"{name} ({called})", f"the parameters {expected}", list(written))
+        parts = {part: self.back(one, f"{part} of {name}") for part, one in written.items()}
+        if issubclass(kind, Component):
+            return kind(**parts).check()
+        for field, hint in typing.get_type_hints(kind).items():
+            if field in parts and not _fits(parts[field], hint):
+                _raise_malformed(f"{field} of {name}", _words(hint), parts[field])
+        return kind(**parts)
 
-    return back(data)
+
+def _raise_malformed(name: str, wanted: str, got: Any) -> NoReturn:
+    raise ValueError(
+        f"{name} cannot be read: it must be {wanted}. Got {got!r} instead. Read what write() "
+        "returned, unchanged, with the version of skae that wrote it."
+    )
 
 
-def _parts(value: Any) -> dict[str, Any]:
-    if isinstance(value, Component):
-        return value.get_params(deep=False)
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value is of the kind that a field of a specification has."""
+    origin = typing.get_origin(hint)
+    if origin in (UnionType, typing.Union):
+        return any(_fits(value, one) for one in typing.get_args(hint))
+    if origin is tuple:
+        kind = typing.get_args(hint)[0]
+        return isinstance(value, tuple) and all(_fits(item, kind) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is Callable or hint is Callable:
+        return callable(value)
+    return hint is Any or isinstance(value, hint)
 
 
-def _known_classes() -> Iterable[type]:
-    yield from _SPECIFICATIONS
-    for module in _VOCABULARY:
-        for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, Component):
-                yield value
+def _words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+def _name_of(kind: type) -> str:
+    """Return what a class is called in data."""
+    if _is_of_skae(kind):
+        return kind.__name__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _is_of_skae(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "skae"
+
+
+def _classes_of_skae() -> dict[str, type]:
+    """Return all specifications and components of skae's that are more than a base, by name."""
+    kinds: list[type] = [*_below(Specification), *_below(Component)]
+    return {kind.__name__: kind for kind in kinds if _is_of_skae(kind) and not _is_base(kind)}
+
+
+def _is_base(kind: type) -> bool:
+    return inspect.isabstract(kind) or ABC in kind.__bases__
+
+
+def _below(base: type) -> Iterator[type]:
+    kinds: list[type] = base.__subclasses__()
+    for kind in kinds:
+        yield kind
+        yield from _below(kind)

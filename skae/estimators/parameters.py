@@ -205,9 +205,11 @@ class SharedParameters(ABC):
         False,
         ["boolean"],
         "bool",
-        """Whether `fit` goes on from the weights of the last one instead of starting anew. The
-        network, the scaling, the optimiser and the terms of the objective then stay what they are;
-        what decides how long to train is read anew.""",
+        """Whether `fit` goes on from the weights of the last one instead of starting anew. How to
+        train is then read anew (rates, ``alpha``, ``l1_ratio``, batches, epochs, stopping,
+        ``callbacks``, ``verbose``, ``random_state``, ``sampler``); another value of what makes the
+        model (sizes, likelihood, scaling, optimiser, terms of the objective) is an error. It is the
+        same for `partial_fit`.""",
     )
     device: str = parameter(
         "auto",

@@ -125,8 +125,8 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
 
     def _bottleneck(self, init):
         sparsity = resolve(self.sparsity, SPARSITIES)
-        weight = None if self.sparsity_weight == "auto" else self.sparsity_weight
-        if weight is not None and not sparsity.penalised:
+        weight = self.sparsity_weight
+        if weight != "auto" and not sparsity.penalised:
             raise ValueError(
                 f"sparsity={type(sparsity).__name__} keeps its number of active units by a hard "
                 f"rule and has no penalty to weigh. Got sparsity_weight={weight!r}; leave it at "

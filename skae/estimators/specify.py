@@ -5,7 +5,10 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any
 
+from skae._random import draw_seed
 from skae._training.auto import default_alpha
+from skae._training.fitted import FittedModel
+from skae._training.plain_data import same
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._validation import resolve
 from skae.estimators.parameters import default_of
@@ -28,7 +31,7 @@ def model_spec(estimator: Any) -> ModelSpec:
         network=network,
         init=init,
         bottleneck=estimator._bottleneck(init),
-        likelihood=estimator.likelihood_,
+        likelihood=_likelihood(estimator),
         input_scaling=estimator.input_scaling,
         sparse_method=estimator.sparse_method,
         noise=_noise(estimator),
@@ -63,8 +66,28 @@ def training_spec(estimator: Any, seed: int) -> TrainingSpec:
 def choose_likelihood_for(estimator: Any, X) -> tuple[Likelihood, bool]:
     """Return the likelihood of a fit on the rows of X, and whether "auto" chose it."""
     given = estimator.likelihood
-    auto = isinstance(given, str) and given == "auto"
+    auto = is_auto(given)
     return resolve(choose_likelihood(X) if auto else given, LIKELIHOODS), auto
+
+
+def is_auto(given: Any) -> bool:
+    """Return whether the value of a parameter is the word "auto"."""
+    return isinstance(given, str) and given == "auto"
+
+
+def seed_of(random_state: Any, previous: FittedModel | None) -> int:
+    """Return the seed of a training: one that goes on keeps its own, unless an int is another."""
+    if previous is None or isinstance(random_state, Integral):
+        return draw_seed(random_state)
+    return previous.net.seed
+
+
+def _likelihood(estimator: Any) -> Likelihood:
+    """Return the likelihood that was chosen, or another that is asked for since."""
+    if is_auto(estimator.likelihood):
+        return estimator.likelihood_
+    given = resolve(estimator.likelihood, LIKELIHOODS)
+    return estimator.likelihood_ if same(given, estimator.likelihood_) else given
 
 
 def _layer_sizes(given) -> tuple[int, ...]:
@@ -119,5 +142,5 @@ def _noise(estimator: Any) -> Noise | None:
 def _sampler(estimator: Any) -> Sampler | None:
     """Return the density that new codes come from, or None for the prior."""
     given, auto = estimator.sampler, estimator._auto_sampler
-    chosen = auto if isinstance(given, str) and given == "auto" else given
+    chosen = auto if is_auto(given) else given
     return None if chosen is None else resolve(chosen, SAMPLERS)

@@ -136,10 +136,11 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         warmup = self.kl_warmup
         if isinstance(warmup, str):  # a start in closed form has nothing to find first
             warmup = _WARMUP if init is None else 0.0
+        warmup = LinearWarmup(warmup) if isinstance(warmup, Real) else warmup
         return GaussianCode(
             prior=resolve(self.prior, PRIORS),
             beta=self.beta,
-            warmup=resolve(LinearWarmup(warmup) if isinstance(warmup, Real) else warmup, SCHEDULES),
+            kl_warmup=resolve(warmup, SCHEDULES),
             free_bits=self.free_bits,
             n_importance_samples=self.n_importance_samples,
         )

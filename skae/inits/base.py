@@ -34,9 +34,7 @@ class Init(Component):
     instead = "A start is found once, before the training, and trains nothing."
 
     @abstractmethod
-    def fit(
-        self, rows: StartRows, n_components: int, code: str, seed: int
-    ) -> LinearStart | None:
+    def fit(self, rows: StartRows, n_components: int, code: str, seed: int) -> LinearStart | None:
         """Return the linear model that a training starts at; None starts at random.
 
         Parameters

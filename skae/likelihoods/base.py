@@ -59,6 +59,7 @@ class Likelihood(Support, Component):
     """
 
     declares = ("parameters_at_start", "buffers_at_start")
+    also_given = ("total",)
     instead = "Keep what its formulas need as arguments of its constructor, or as buffers."
 
     #: Raw decoder outputs that one feature takes.

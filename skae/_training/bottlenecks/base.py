@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skae._training.plain_data import Specification
 from skae.inits import LinearStart
 from skae.networks import Affine, Layout
 
@@ -143,16 +144,22 @@ class Bottleneck(nn.Module, ABC):
         return log_likelihood(self.code(h))
 
 
-class BottleneckSpec(Protocol):
-    """Which bottleneck a model has: plain data, so that a specification can be written out."""
+class BottleneckSpec(Specification, ABC):
+    """Which bottleneck a model has: plain data, so that a specification can be written out.
+
+    Its fields have the names of parameters of the estimator, which errors name.
+    """
 
     @property
+    @abstractmethod
     def settles_at(self) -> float:
         """Share of a training before which its objective says nothing of convergence."""
 
     @property
+    @abstractmethod
     def code(self) -> str:
         """What codes are: "plain", "sparse" or "gaussian", as `Init.fit` is told."""
 
+    @abstractmethod
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""

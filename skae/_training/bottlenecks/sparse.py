@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skae._random import Stream, torch_generator
 from skae._state import State
-from skae._training.bottlenecks.base import Bottleneck, Term
+from skae._training.bottlenecks.base import Bottleneck, BottleneckSpec, Term
 from skae.networks import Layout
 from skae.sparsity import Sparsity
 
@@ -130,23 +130,27 @@ def is_steered(sparsity: Sparsity, weight: float | None) -> bool:
     return weight is None and sparsity.penalised and sparsity.steerable
 
 
-@dataclass(frozen=True)
-class SparseCode:
-    """Makes a `SparseBottleneck`, of whose arguments it has the names."""
+@dataclass(frozen=True, eq=False)
+class SparseCode(BottleneckSpec):
+    """Makes a `SparseBottleneck`."""
 
     sparsity: Sparsity
     n_active: float
-    weight: float | None
+    sparsity_weight: float | str  # "auto": steered, or 1 where it cannot be
 
     code = "sparse"
 
     @property
     def settles_at(self) -> float:
         """While the weight of the penalty is being found, the reconstruction gets worse."""
-        return 0.5 if is_steered(self.sparsity, self.weight) else 0.0
+        return 0.5 if is_steered(self.sparsity, self._weight) else 0.0
+
+    @property
+    def _weight(self) -> float | None:
+        return None if isinstance(self.sparsity_weight, str) else self.sparsity_weight
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""
         return SparseBottleneck(
-            layout.n_components, self.sparsity, self.n_active, self.weight, seed
+            layout.n_components, self.sparsity, self.n_active, self._weight, seed
         )

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from skae._random import Stream, torch_generator
 from skae._state import State
-from skae._training.bottlenecks.base import Bottleneck, Term
+from skae._training.bottlenecks.base import Bottleneck, BottleneckSpec, Term
 from skae._training.bottlenecks.points import choose_n_points, cubature_points, normal_points
 from skae.networks import Affine, Layout, linear_layers
 from skae.priors import Prior
@@ -207,13 +207,13 @@ class VariationalBottleneck(Bottleneck):
         return torch.logsumexp(torch.stack(ratios), dim=0) - math.log(len(ratios))
 
 
-@dataclass(frozen=True)
-class GaussianCode:
-    """Makes a `VariationalBottleneck`, of whose arguments it has the names."""
+@dataclass(frozen=True, eq=False)
+class GaussianCode(BottleneckSpec):
+    """Makes a `VariationalBottleneck`."""
 
     prior: Prior
     beta: float
-    warmup: Schedule
+    kl_warmup: Schedule
     free_bits: float
     n_importance_samples: int
 
@@ -231,7 +231,7 @@ class GaussianCode:
     @property
     def settles_at(self) -> float:
         """While the KL term comes in, the objective gets worse."""
-        return getattr(self.warmup, "share", 0.0)
+        return getattr(self.kl_warmup, "share", 0.0)
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""
@@ -239,7 +239,7 @@ class GaussianCode:
             layout.n_components,
             self.prior,
             self.beta,
-            self.warmup,
+            self.kl_warmup,
             self.free_bits,
             self.n_importance_samples,
             seed,
