@@ -297,6 +297,18 @@ def test_score_of_a_prior_without_single_latents_is_that_of_its_formula(n_import
         torch.testing.assert_close(of_code, of_latents.sum(dim=1, keepdim=True))
 
 
+@pytest.mark.parametrize("n_importance_samples", [2, 5])
+@pytest.mark.parametrize("k", [2, 20])
+def test_kl_is_a_mean_over_a_posterior_however_few_draws_a_score_has(n_importance_samples, k):
+    settings = (1.0, Constant(), 0.0, n_importance_samples, 0)
+    several = VariationalBottleneck(k, Mixture(3), *settings, most_points=4)
+    with torch.no_grad():  # a mixture of equal parts is a standard normal distribution
+        several.state.trained["means"].zero_()
+    h = 0.1 * normal(20, 2 * k).float()
+    expected = StandardNormal().divergence(*several.posterior(h), None).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(several.diagnostics(h)["kl"], expected, rtol=1e-3, atol=1e-4)
+
+
 # They are kept.
 
 

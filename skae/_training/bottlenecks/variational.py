@@ -12,7 +12,12 @@ from torch.nn import functional as F
 from skae._random import Stream, torch_generator
 from skae._state import State
 from skae._training.bottlenecks.base import Bottleneck, Term
-from skae._training.bottlenecks.points import choose_n_points, cubature_points, normal_points
+from skae._training.bottlenecks.points import (
+    choose_n_points,
+    cubature_points,
+    most_points_of_divergence,
+    normal_points,
+)
 from skae.networks import Layout, linear_layers
 from skae.priors import Prior
 from skae.schedules import Schedule
@@ -41,6 +46,7 @@ class VariationalBottleneck(Bottleneck):
 
     variance_weighted = False
     points: Tensor
+    points_of_divergence: Tensor
 
     #: Log standard deviations between these are what the encoder says; beyond, they are drawn in
     #: by at most one. An encoder is a line far from the training rows, and its exponential, without
@@ -71,6 +77,13 @@ class VariationalBottleneck(Bottleneck):
             else cubature_points(n_components, most_points, seed)
         )
         self.register_buffer("points", points)
+        # Of their own: few draws of an importance-weighted bound are no mean over a posterior.
+        self.register_buffer(
+            "points_of_divergence",
+            None
+            if prior.closed_form
+            else cubature_points(n_components, most_points_of_divergence(n_components), seed),
+        )
 
     @property
     def n_inputs(self):
@@ -138,9 +151,9 @@ class VariationalBottleneck(Bottleneck):
         """Return the KL of each row as in `_divergence`, as a mean over points if it needs some."""
         if self.prior.closed_form:
             return self._divergence(mean, log_std, mean)
-        std, n_points = log_std.exp(), len(self.points)
+        std, points = log_std.exp(), self.points_of_divergence
         return sum(  # type: ignore[return-value]
-            self._divergence(mean, log_std, mean + std * point) / n_points for point in self.points
+            self._divergence(mean, log_std, mean + std * point) / len(points) for point in points
         )
 
     def _free(self, kl: Tensor, row_weight: Tensor | None) -> Tensor:
@@ -208,7 +221,7 @@ class GaussianCode:
     @property
     def settles_at(self) -> float:
         """While the KL term comes in, the objective gets worse."""
-        return getattr(self.warmup, "share", 0.0)
+        return self.warmup.settles_at
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""
