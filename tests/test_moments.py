@@ -31,7 +31,9 @@ OPTIMIZERS = {
 def make_net(kind="by rows", callbacks=()):
     module = nn.Sequential(nn.Linear(3, 40), nn.BatchNorm1d(40))
     optimizer = OPTIMIZERS[kind](module.parameters())
-    return SimpleNamespace(module_=module, optimizer_=optimizer, callbacks=list(callbacks))
+    return SimpleNamespace(
+        module_=module, optimizer_=optimizer, callbacks=list(callbacks), lowest_losses={}
+    )
 
 
 def step(net, seed, share):

@@ -72,15 +72,29 @@ class AutoencoderNet(NeuralNet):
                 raise EndOfTraining from None
             raise
 
-    def fit_loop(self, *args, **kwargs):
+    def fit_loop(self, X, y=None, *args, **kwargs):
         """Run epochs until the last, or until a callback ends the training."""
         try:
-            super().fit_loop(*args, **kwargs)
+            super().fit_loop(X, y, *args, **kwargs)
         except EndOfTraining:
             pass
-        except KeyboardInterrupt as interrupt:
-            raise _Interrupted(interrupt) from None  # which the parent does not swallow
+        except BaseException as error:  # Ctrl-C too
+            self._tell_of_the_end(error, X, y)
+            if isinstance(error, KeyboardInterrupt):
+                raise _Interrupted(error) from None  # which the parent does not swallow
+            raise
         return self
+
+    def _tell_of_the_end(self, error: BaseException, X, y) -> None:
+        """Let all callbacks tidy up, as skorch does not where a training fails.
+
+        What one of them raises then is a note on the error, and does not keep it from the caller.
+        """
+        for name, callback in self.callbacks_:
+            try:
+                callback.on_train_end(self, X=X, y=y)
+            except Exception as another:
+                error.add_note(f"Callback {name} failed at the end of the training: {another!r}")
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train on rows of the engine, from the weights that are there."""
@@ -88,7 +102,6 @@ class AutoencoderNet(NeuralNet):
         try:
             return super().partial_fit(X, y, classes, **fit_params)
         except _Interrupted as interrupted:
-            self.notify("on_train_end", X=X, y=y)
             raise interrupted.interrupt from None
 
     def fit(self, X, y=None, **fit_params):
@@ -159,8 +172,9 @@ class AutoencoderNet(NeuralNet):
     def _record_best(self, name: str) -> None:
         """Note whether a loss is the lowest so far: what skorch's Checkpoint looks at."""
         loss, best = self.history[-1, name], self.lowest_losses.get(name, math.inf)
-        self.history.record(f"{name}_best", loss < best)
-        self.lowest_losses[name] = min(loss, best)
+        is_best = math.isfinite(loss) and loss < best
+        self.history.record(f"{name}_best", is_best)
+        self.lowest_losses[name] = loss if is_best else best
 
     def _loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, Terms]:
         """Return the loss of a batch, and the terms that it is the weighted sum of."""
