@@ -96,7 +96,7 @@ class BatchTopK(Sparsity):
     def activate(self, pre, n_active, *, usual):
         return torch.where(pre > usual, pre.relu(), 0.0)
 
-    def activate_in_training(self, pre, n_active, *, usual):
+    def activate_in_training(self, pre, row_weight, n_active, *, usual):
         return self.activate(pre, n_active, usual=self.threshold(pre, n_active, usual=usual))
 
     def threshold(self, pre, n_active, *, usual):
@@ -315,20 +315,25 @@ def test_kl_is_a_mean_over_a_posterior_however_few_draws_a_score_has(n_importanc
 def test_running_threshold_is_for_new_rows_and_the_batch_decides_in_training():
     bottleneck = SparseBottleneck(4, BatchTopK(), 1.0, None).train()
     h = normal(30, 4).float()
-    seen, given = [], torch.ones(30)
+    seen = []
     for _ in range(200):
-        bottleneck(h, _step(lambda code: seen.append(code) or code.sum(), given))
+        train_on(bottleneck, h, lambda code: seen.append(code) or code.sum())
     assert (seen[-1] > 0).sum() == 30  # one a row, on average, whatever was kept before
     assert torch.equal(seen[0], seen[-1])
     torch.testing.assert_close(bottleneck.eval().code(h), seen[-1])
     before = bottleneck.state.kept.usual.clone()
-    bottleneck(10 * h, _step(lambda code: seen.append(code) or code.sum(), given))
+    train_on(bottleneck, 10 * h, lambda code: seen.append(code) or code.sum())
     assert torch.equal(bottleneck.state.kept.usual, before)  # no step of a training
     assert (seen[-1] > 0).sum() > 40
 
 
-def _step(reconstruction, share):
-    return Step(reconstruction, lambda code: code.sum(dim=1), share, lambda: 1.0)
+def train_on(bottleneck, h, reconstruction):
+    """Make a step of a training, without an optimiser; return the terms of its loss."""
+    step = Step(reconstruction, lambda code: code.sum(dim=1), torch.ones(len(h)), lambda: 1.0)
+    bottleneck.begin_step()
+    terms = bottleneck(h, step)
+    bottleneck.end_step()
+    return terms
 
 
 @every_format
@@ -360,12 +365,12 @@ def test_state_of_a_likelihood_serves_sparse_rows_too():
 
 def test_buffer_may_change_though_a_gradient_still_needs_what_it_was():
     class Scaled(BatchTopK):
-        def activate_in_training(self, pre, n_active, *, usual):
+        def activate_in_training(self, pre, row_weight, n_active, *, usual):
             return pre.relu() * (1 + usual)
 
     bottleneck = SparseBottleneck(4, Scaled(), 1.0, None).train()
     h = normal(5, 4).float().requires_grad_()
-    terms = bottleneck(h, _step(lambda code: code.sum(), torch.ones(5)))
+    terms = train_on(bottleneck, h, lambda code: code.sum())
     terms["reconstruction"].value.backward()
     torch.testing.assert_close(h.grad, (h > 0).float())
     assert bottleneck.state.kept.usual > 0
@@ -379,7 +384,7 @@ def test_buffers_that_nobody_declared_are_an_error(changed):
 
     bottleneck = SparseBottleneck(4, Wrong(), 1.0, None).train()
     with pytest.raises(ValueError, match=r"buffers_after_step of Wrong must return .*us"):
-        bottleneck(normal(5, 4).float(), _step(lambda code: code.sum(), torch.ones(5)))
+        train_on(bottleneck, normal(5, 4).float(), lambda code: code.sum())
 
 
 # They belong to the fit, not to the object.

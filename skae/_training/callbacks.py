@@ -118,8 +118,8 @@ class Clock(Callback):
     def on_train_begin(self, net, **kwargs):
         """Tell how many steps there will be."""
         self.epoch = 0
-        if self.n_epochs > 1:
-            net.module_.bottleneck.on_train_begin(self.n_epochs * self.n_batches)
+        n_steps = self.n_epochs * self.n_batches if self.n_epochs > 1 else None
+        net.module_.bottleneck.on_train_begin(n_steps)
 
     def on_epoch_begin(self, net, **kwargs):
         """Tell the share of the training that is done."""

@@ -131,9 +131,19 @@ class AutoencoderNet(NeuralNet):
         self._valid_generator = torch_generator(self.seed, Stream.VALIDATION, device=self.device)
 
     def train_step(self, batch, **fit_params):
-        """Make a step: that of the parent, but for the closure, which no named optimiser needs."""
-        if not isinstance(self.optimizer, str):
-            return super().train_step(batch, **fit_params)
+        """Make a step. All that is random is drawn once, however often the optimiser looks."""
+        module = self.module_
+        batch = module.draw_for(batch, self._train_generator)
+        module.bottleneck.begin_step()
+        if isinstance(self.optimizer, str):
+            step = self._step_without_closure(batch, **fit_params)
+        else:
+            step = super().train_step(batch, **fit_params)
+        module.bottleneck.end_step()
+        return step
+
+    def _step_without_closure(self, batch, **fit_params):
+        """Make the step of the parent but for the closure, which no named optimiser needs."""
         self.optimizer_.zero_grad()
         step = self.train_step_single(batch, **fit_params)
         parameters = TeeGenerator(self.get_all_learnable_params())
@@ -142,15 +152,15 @@ class AutoencoderNet(NeuralNet):
         return step
 
     def train_step_single(self, batch, **fit_params):
-        """Compute the loss of a batch and its gradients."""
-        loss, terms = self._loss(batch, self._train_generator)
+        """Compute the loss of a batch and its gradients; what is random was drawn before."""
+        loss, terms = self._loss(batch)
         loss.backward()
         return {"loss": loss.detach(), "y_pred": None, "terms": terms}
 
     def validation_step(self, batch, **fit_params):
         """Compute the loss of a batch of held-out rows."""
         with torch.no_grad():
-            loss, terms = self._loss(batch, self._valid_generator)
+            loss, terms = self._loss(self.module_.draw_for(batch, self._valid_generator))
         return {"loss": loss, "y_pred": None, "terms": terms}
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
@@ -176,9 +186,9 @@ class AutoencoderNet(NeuralNet):
         self.history.record(f"{name}_best", is_best)
         self.lowest_losses[name] = loss if is_best else best
 
-    def _loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, Terms]:
+    def _loss(self, batch: Batch) -> tuple[torch.Tensor, Terms]:
         """Return the loss of a batch, and the terms that it is the weighted sum of."""
-        terms = self.module_(self.module_.draw_for(batch, generator))
+        terms = self.module_(batch)
         return self.criterion_(terms), terms
 
     def __getstate__(self):

@@ -56,4 +56,7 @@ def make_optimizer(
         rows = takes_row_gradients(optimizer) and getattr(module, "takes_csr", False)
         kind: Callable[..., torch.optim.Optimizer] = RowAdamW if rows else OPTIMIZERS[optimizer]
         return kind(groups, fused=True, **extra)
-    return optimizer(groups)
+    made = optimizer(groups)
+    for group in made.param_groups:  # which may be others: some optimisers take a single one
+        group.setdefault("initial_lr", group["lr"])
+    return made

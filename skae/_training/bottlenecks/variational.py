@@ -118,7 +118,7 @@ class VariationalBottleneck(Bottleneck):
         code = mean + log_std.exp() * step.noise
         kl = self._divergence(mean, log_std, code)
         if self.training:
-            self.state.update(mean=mean, log_std=log_std, code=code, row_weight=step.row_weight)
+            self.sees_first(mean=mean, log_std=log_std, code=code, row_weight=step.row_weight)
         weight = self.beta * (self.factor if self.training else 1.0)
         return {
             "reconstruction": Term(step.reconstruction(code)),
