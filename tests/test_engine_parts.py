@@ -763,6 +763,7 @@ def test_soft_threshold_gives_exact_zeros_and_shrinks_the_rest():
         layer.weight.copy_(torch.tensor([[0.05, -0.05], [0.5, -0.5]]))
         layer.bias.fill_(0.05)
     callback = SoftThreshold(amount=2.0)  # times the rate: 0.2
+    callback.on_train_begin(net)
     callback.on_batch_end(net, training=False)
     assert layer.weight.all()
     callback.on_batch_end(net, training=True)
@@ -774,9 +775,14 @@ def test_soft_threshold_gives_exact_zeros_and_shrinks_the_rest():
 def test_soft_threshold_follows_the_rate_of_the_step():
     net = idle_net(rate=0.1)
     set_weights(net, 1.0)
-    net.optimizer_.param_groups[0]["lr"] = 0.01
-    SoftThreshold(amount=2.0).on_batch_end(net, training=True)
-    torch.testing.assert_close(net.module_[0].weight, torch.full((2, 2), 0.98))
+    bias, weight = net.module_[0].bias, net.module_[0].weight
+    # The first group is another one, with a rate of its own.
+    groups = [{"params": [bias], "lr": 0.5}, {"params": [weight], "lr": 0.01}]
+    net.optimizer_ = torch.optim.SGD(groups)
+    callback = SoftThreshold(amount=2.0)
+    callback.on_train_begin(net)
+    callback.on_batch_end(net, training=True)
+    torch.testing.assert_close(weight, torch.full((2, 2), 0.98))
 
 
 # The progress bar.

@@ -509,6 +509,36 @@ def test_roles_decide_about_rate_and_decay():
     assert set(ROLES) == set(trained)
 
 
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+def test_what_has_the_role_of_a_weight_decays_and_is_drawn_to_zeros(l1_ratio):
+    class Shift(L1):
+        """A code that is moved, which makes no difference to the loss here."""
+
+        def parameters_at_start(self, n_components, n_active, generator):
+            return {"weight": torch.ones(n_components), "other": torch.ones(n_components)}
+
+        def role(self, name):
+            return name
+
+        def activate(self, pre, n_active, *, weight, other):
+            return (pre + 0.0 * weight + 0.0 * other).relu()
+
+        def threshold(self, pre, n_active, *, weight, other):
+            return 0.0
+
+        def penalty(self, *args, weight, other):
+            return super().penalty(*args)
+
+    settings = {"alpha": 10.0, "l1_ratio": l1_ratio, "learning_rate": "constant"}
+    estimator = SparseAutoencoderTransformer(sparsity=Shift(), **QUICK, **settings).fit(X)
+    trained, n_steps = estimator.module_.bottleneck.state.trained, 5 * 2
+    assert (trained["other"] == 1).all()
+    expected = 1.0
+    for _ in range(n_steps):
+        expected = (1 - 0.02 * (1 - l1_ratio)) * expected - 0.02 * l1_ratio
+    torch.testing.assert_close(trained["weight"], torch.full((3,), expected))
+
+
 @pytest.mark.parametrize("name", ["threshold", "means"])
 def test_decay_touches_neither_thresholds_nor_means(name):
     estimator = fitted(name, max_iter=1, alpha=10.0)

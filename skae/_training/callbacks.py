@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from skae._kernels.optimizer import RowAdamW
 from skae._training.moments import Moment
+from skae._training.optimizers import roles_of
 from skae._training.rules import Convergence, is_finite, is_worth_keeping
 from skae.exceptions import NonFiniteLossError
 
@@ -191,17 +192,25 @@ class SoftThreshold(Callback):
     def __init__(self, amount):
         self.amount = amount
 
+    def on_train_begin(self, net, **kwargs):
+        """Find what has the role of a weight, in the network and in components."""
+        roles = roles_of(net.module_).items()
+        self.weights = {parameter for parameter, role in roles if role == "weight"}
+
+    @torch.no_grad()
     def on_batch_end(self, net, training=False, **kwargs):
-        """Shrink every weight that decays and is trained."""
-        if training:
-            threshold = self.amount * net.optimizer_.param_groups[0]["lr"]
-            with torch.no_grad():
-                for weight in net.module_.weights_to_decay():
-                    if not weight.requires_grad:
-                        continue
+        """Shrink every weight that is trained, by the rate at which it is."""
+        for group in net.optimizer_.param_groups if training else ():
+            threshold = self.amount * group["lr"]
+            for weight in group["params"]:
+                if weight in self.weights and weight.requires_grad:
                     if isinstance(net.optimizer_, RowAdamW):
                         net.optimizer_.before_change(weight)
                     weight.copy_(torch.nn.functional.softshrink(weight, threshold))
+
+    def on_train_end(self, net, **kwargs):
+        """Let go of the weights."""
+        self.weights = set()
 
 
 class FitProgress(Callback):

@@ -25,6 +25,15 @@ def takes_row_gradients(optimizer: str | Callable) -> bool:
     return optimizer == "adam"
 
 
+def roles_of(module: Any) -> dict[nn.Parameter, str]:
+    """Return the role of each parameter that has another one than "other"."""
+    roles = dict.fromkeys(module.weights_to_decay(), "weight")
+    for part in module.modules():
+        if isinstance(part, State):
+            roles.update(part.parameters_by_role())
+    return roles
+
+
 def make_optimizer(
     optimizer: str | Callable, module: Any, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
@@ -34,10 +43,7 @@ def make_optimizer(
     and what a component declares to be such. Every group keeps its starting rate as ``initial_lr``,
     the base that schedules multiply.
     """
-    roles = dict.fromkeys(module.weights_to_decay(), "weight")
-    for part in module.modules():
-        if isinstance(part, State):
-            roles.update(part.parameters_by_role())
+    roles = roles_of(module)
     by_role: dict[str, list[nn.Parameter]] = {role: [] for role in ROLES}
     for parameter in module.parameters():
         by_role[roles.get(parameter, "other")].append(parameter)

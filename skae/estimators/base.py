@@ -6,7 +6,6 @@ parameters and says what is its own: the bottleneck, and what it records of a fi
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral
 
@@ -29,6 +28,7 @@ from skae._training.fit import fit_model
 from skae._training.fitted import FittedModel
 from skae._training.trainer import unchanged_on_error
 from skae._validation import restored_on_error, within_support
+from skae._warnings import warn
 from skae.estimators.specify import choose_likelihood_for, model_spec, training_spec
 from skae.exceptions import NonFiniteLossError
 from skae.likelihoods.choice import brought_inside
@@ -48,8 +48,8 @@ class BaseAutoencoder(
     def _bottleneck(self) -> BottleneckSpec:
         """Return what lies between encoder and decoder."""
 
-    def _record_own(self) -> None:
-        """Set the fitted attributes that this class has beside the shared ones."""
+    def _record_own(self) -> Warning | None:
+        """Set the fitted attributes of this class alone; return what to warn of, if anything."""
 
     # Training.
 
@@ -112,8 +112,7 @@ class BaseAutoencoder(
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
             seed = previous.net.seed if previous else draw_seed(self.random_state)
             training = training_spec(self, seed)
-            if one_epoch:
-                training = training.single_pass()
+            training = training.single_pass() if one_epoch else training
             names = getattr(self, "feature_names_in_", None)
             try:
                 model = fit_model(X, weight, model_spec(self), training, previous, names)
@@ -121,18 +120,19 @@ class BaseAutoencoder(
                 self._record(error.model)
                 error.model = None  # an error may be sent to another process
                 raise
-            self._record(model)
+            complaint = self._record(model)
+        warn(complaint)  # where the training failed, the error says all
         if not (model.converged or one_epoch or self.max_iter == "auto"):
-            warnings.warn(
-                f"Maximum iterations ({self.max_iter}) reached and the objective is still "
-                "improving. Raise max_iter, or leave it at 'auto'.",
-                ConvergenceWarning,
-                stacklevel=4,
+            warn(
+                ConvergenceWarning(
+                    f"Maximum iterations ({self.max_iter}) reached and the objective is still "
+                    "improving. Raise max_iter, or leave it at 'auto'."
+                )
             )
         return self
 
-    def _record(self, model: FittedModel) -> None:
-        """Set the fitted attributes that tell how the training went, and what came of it."""
+    def _record(self, model: FittedModel) -> Warning | None:
+        """Set the fitted attributes that tell how the training went; return what to warn of."""
         self._model, self.net_ = model, model.net
         self.n_components_, self.sparse_method_ = model.spec.n_components, model.sparse_method
         self.history_ = model.history()
@@ -140,7 +140,7 @@ class BaseAutoencoder(
         self.loss_curve_ = self.history_.get("objective", [])
         held_out = self.history_.get("valid_objective", [])
         self.validation_scores_ = [-value for value in held_out if not np.isnan(value)]
-        self._record_own()
+        return self._record_own()
 
     def _validate_training_rows(self, X, sample_weight, reset: bool):
         X, weight = weighed_rows(validate_table(self, X, reset), sample_weight)
