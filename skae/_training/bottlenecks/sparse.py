@@ -10,6 +10,7 @@ from torch import Tensor
 from skae._random import Stream, torch_generator
 from skae._state import State
 from skae._training.bottlenecks.base import Bottleneck, Term
+from skae._validation import of_shape
 from skae.networks import Layout
 from skae.sparsity import Sparsity
 
@@ -105,14 +106,17 @@ class SparseBottleneck(Bottleneck):
         state, row_weight = self.state.tensors(), step.row_weight
         if self.training:
             code = self.sparsity.activate_in_training(h, row_weight, self.n_active, **state)
+            code = of_shape(code, h.shape, self.sparsity, "activate_in_training")
         else:
-            code = self.sparsity.activate(h, self.n_active, **state)
+            code = self.code(h)
         terms = {"reconstruction": Term(step.reconstruction(code))}
         if self.training:
             given = {"pre": h, "code": code, "row_weight": row_weight, "n_active": self.n_active}
             if self.sees_first(**given):
                 self._count(code.detach(), row_weight)
-            shortfall = (self.sparsity.threshold(h, self.n_active, **state) - h).relu() @ self.dead
+            missing = self.sparsity.threshold(h, self.n_active, **state) - h
+            missing = of_shape(missing, h.shape, self.sparsity, "threshold, broadcast to pre,")
+            shortfall = missing.relu() @ self.dead
             if row_weight is not None:
                 shortfall = shortfall * row_weight
             # Where all units are dead there is nobody to disturb.
@@ -122,6 +126,7 @@ class SparseBottleneck(Bottleneck):
             penalty = self.sparsity.penalty(
                 h, code, step.gains(), self.recent_rate.clone(), row_weight, self.n_active, **state
             )
+            penalty = of_shape(penalty, (), self.sparsity, "penalty")
             weight = self.weight if self.steered else self.final_weight
             terms["sparsity"] = Term(penalty, weight, self.final_weight)
         return terms
@@ -140,7 +145,8 @@ class SparseBottleneck(Bottleneck):
 
     def code(self, h):
         """Return the code with its zeros."""
-        return self.sparsity.activate(h, self.n_active, **self.state.tensors())
+        code = self.sparsity.activate(h, self.n_active, **self.state.tensors())
+        return of_shape(code, h.shape, self.sparsity, "activate")
 
 
 def is_steered(sparsity: Sparsity, weight: float | None) -> bool:

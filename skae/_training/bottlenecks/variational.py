@@ -18,6 +18,7 @@ from skae._training.bottlenecks.points import (
     most_points_of_divergence,
     normal_points,
 )
+from skae._validation import of_shape
 from skae.networks import Layout, linear_layers
 from skae.priors import Prior
 from skae.schedules import Schedule
@@ -156,6 +157,10 @@ class VariationalBottleneck(Bottleneck):
             self._divergence(mean, log_std, mean + std * point) / len(points) for point in points
         )
 
+    def _log_prior(self, code: Tensor) -> Tensor:
+        log_prob = self.prior.log_prob(code, **self.state.tensors())
+        return of_shape(log_prob, code.shape[:1], self.prior, "log_prob")
+
     def _free(self, kl: Tensor, row_weight: Tensor | None) -> Tensor:
         """Sum over latents; each costs at least the free bits (Kingma et al. 2016, eq. 15)."""
         a_latent = kl.mean(dim=0) if row_weight is None else row_weight @ kl / len(kl)
@@ -168,8 +173,10 @@ class VariationalBottleneck(Bottleneck):
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Return codes from the prior, on the device of the generator."""
         state = {name: value.to(generator.device) for name, value in self.state.tensors().items()}
+        shape = (n_rows, self.n_components)
         with torch.no_grad():
-            return self.prior.sample((n_rows, self.n_components), generator, **state)
+            codes = self.prior.sample(shape, generator, **state)
+        return of_shape(codes, shape, self.prior, "sample")
 
     def diagnostics(self, h):
         """Return "kl", and "variance" where the prior does not factorise.
@@ -191,9 +198,8 @@ class VariationalBottleneck(Bottleneck):
             expected = sum(log_likelihood(code) / len(self.points) for code in codes)
             return expected - self._mean_divergence(mean, log_std).sum(dim=1)
         log_posterior = -(0.5 * (self.points**2 + math.log(2 * math.pi))).sum(dim=1)
-        state = self.state.tensors()
         ratios = [
-            log_likelihood(code) + self.prior.log_prob(code, **state) - (log_q - log_std.sum(dim=1))
+            log_likelihood(code) + self._log_prior(code) - (log_q - log_std.sum(dim=1))
             for code, log_q in zip(codes, log_posterior, strict=True)
         ]
         return torch.logsumexp(torch.stack(ratios), dim=0) - math.log(len(ratios))
