@@ -1,12 +1,16 @@
 """How does a training end that goes wrong? In words that are true, and with nothing left open."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback
+from skorch.history import History
 from torch import nn
 
 from skae import AutoencoderTransformer
+from skae._training.net import AutoencoderNet
 from skae.exceptions import NonFiniteLossError
 from skae.networks import CustomNetwork
 from tests.helpers import QUICK, low_rank
@@ -122,8 +126,21 @@ def test_callbacks_hear_of_the_end_of_a_training_that_failed():
 
 
 def test_losses_of_an_epoch_that_was_taken_back_are_not_the_lowest():
-    estimator = AutoencoderTransformer(**EXPLOSIVE, warm_start=True)
-    with pytest.raises(NonFiniteLossError):
+    settings = {"network": with_smallest(3), "max_iter": 5, "random_state": 0}
+    estimator = AutoencoderTransformer(3, optimizer="sgd", **settings)
+    with pytest.raises(NonFiniteLossError, match="in epoch 3"):
         estimator.fit(X)
-    lowest = min(row["train_loss"] for row in estimator.net_.history)
-    assert estimator.net_.lowest_losses == {"train_loss": lowest}
+    first, second = (row["train_loss"] for row in estimator.net_.history)
+    assert second < first  # and that of the third was lower still
+    assert estimator.net_.lowest_losses == {"train_loss": second}
+
+
+def test_loss_that_is_not_finite_is_not_the_lowest():
+    net, found = SimpleNamespace(history=History(), lowest_losses={}), []
+    for value in (np.nan, 3.0, np.nan, -np.inf, 2.0, np.inf):
+        net.history.new_epoch()
+        net.history.record("valid_loss", value)
+        AutoencoderNet._record_best(net, "valid_loss")
+        found.append(net.history[-1, "valid_loss_best"])
+    assert found == [False, True, False, False, True, False]
+    assert net.lowest_losses == {"valid_loss": 2.0}

@@ -142,7 +142,7 @@ def test_dead_units_are_found_over_calls():
         bottleneck.on_train_begin(None)
         bottleneck.on_epoch_begin(1.0)
         found.append(bottleneck.dead.tolist())
-        train_on(bottleneck, rare if call % 20 == 0 else h)
+        train_on(bottleneck, rare if call % 20 == 5 else h)
     # After 100 rows for each of the four times that a unit is active once.
     assert found[:40] == [[0, 0, 0, 0]] * 40
     assert found[40:] == [[0, 0, 0, 1]] * 41

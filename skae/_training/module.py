@@ -156,9 +156,7 @@ class AutoencoderModule(nn.Module):
         if network.adjustable:
             if last_linear(self.encoder) is not None:
                 self.bottleneck.init_encoder(self.encoder)
-            start = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
-            start = of_shape(start, (n_outputs,), likelihood, "first_raw (or raw_from_mean)")
-            network.start_at(self.decoder, start)
+            network.start_at(self.decoder, _first_raw(likelihood, columns, n_outputs))
         self.encoder_input = EncoderInput(encoder_scaling, input_norm)
         self.plan = possible(plan, sparse_method, self._csr_obstacle)
         self.row_gradients, self.total_cap = row_gradients, total_cap
@@ -293,6 +291,11 @@ class AutoencoderModule(nn.Module):
 
     def _encode(self, x: Tensor | Csr) -> Tensor:
         return self.encoder(self.encoder_input(x))
+
+
+def _first_raw(likelihood: Likelihood, columns: ColumnSummary, n_outputs: int) -> Tensor:
+    raw = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
+    return of_shape(raw, (n_outputs,), likelihood, "first_raw (or raw_from_mean)")
 
 
 def _tensor(values: np.ndarray) -> Tensor:
