@@ -23,6 +23,7 @@ from skae._training.batches import Batch
 from skae._training.bottlenecks import BottleneckSpec, Step, Terms
 from skae._training.encoder_input import EncoderInput
 from skae._training.plan import DENSE, Plan, possible
+from skae._validation import of_shape
 from skae.likelihoods import Likelihood
 from skae.networks import Layout, Network
 from skae.noise import Noise
@@ -50,7 +51,8 @@ class Observation(nn.Module):
             raw = torch.lerp(raw.detach(), raw, scale)
         if self.likelihood.conditional_on_total:
             state["total"] = x.sum(dim=1, keepdim=True)
-        return self.likelihood.log_prob(x, raw, **state).sum(dim=1)
+        found = self.likelihood.log_prob(x, raw, **state)
+        return of_shape(found, x.shape, self.likelihood, "log_prob").sum(dim=1)
 
     def last_layer_inputs(self, x: Csr, hidden: Tensor, layer: nn.Linear) -> LastLayerInputs:
         """Return what the likelihood of CSR rows depends on beside them."""
@@ -59,13 +61,23 @@ class Observation(nn.Module):
 
     def mean(self, raw: Tensor, total: Tensor | None = None) -> Tensor:
         """Return the mean of x for each row of raw output (and its total, where that is given)."""
-        return self.likelihood.mean(raw, **self.parameters_for(total))
+        return self._of_entries("mean", raw, raw, **self.parameters_for(total))
 
     def sample(
         self, raw: Tensor, generator: torch.Generator, total: Tensor | None = None
     ) -> Tensor:
         """Return a draw of x for each row of raw output (and its total, where that is given)."""
-        return self.likelihood.sample(raw, generator, **self.parameters_for(total))
+        return self._of_entries("sample", raw, raw, generator, **self.parameters_for(total))
+
+    def nonzero_mass(self, raw: Tensor, total: Tensor | None) -> Tensor:
+        """Return the probability of each entry not to be zero, for each row of raw output."""
+        return self._of_entries("nonzero_mass", raw, raw, **self.parameters_for(total))
+
+    def _of_entries(self, method: str, raw: Tensor, *args: Any, **parameters: Tensor) -> Tensor:
+        """Return what a method of the likelihood says of each entry of the rows."""
+        shape = (len(raw), raw.shape[1] // self.likelihood.n_outputs)
+        found = getattr(self.likelihood, method)(*args, **parameters)
+        return of_shape(found, shape, self.likelihood, method)
 
     def parameters_for(self, total: Tensor | None) -> dict[str, Tensor]:
         """Return the keyword arguments of the likelihood for rows of these totals."""
@@ -134,17 +146,17 @@ class AutoencoderModule(nn.Module):
         self.noise_state = None if noise is None else State(noise, **moments)
         self.bottleneck = bottleneck.build(layout, seed)
         self.observation = Observation(likelihood, columns.mean, columns.variance)
+        n_outputs = layout.n_features * likelihood.n_outputs
         self.encoder, self.decoder, self.cost = network.make(
             layout,
             n_encoder_outputs=self.bottleneck.n_inputs,
-            n_decoder_outputs=layout.n_features * likelihood.n_outputs,
+            n_decoder_outputs=n_outputs,
             seed=derive_seed(seed, Stream.WEIGHTS),
         )
         if network.adjustable:
             if last_linear(self.encoder) is not None:
                 self.bottleneck.init_encoder(self.encoder)
-            start = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
-            network.start_at(self.decoder, start)
+            network.start_at(self.decoder, _first_raw(likelihood, columns, n_outputs))
         self.encoder_input = EncoderInput(encoder_scaling, input_norm)
         self.plan = possible(plan, sparse_method, self._csr_obstacle)
         self.row_gradients, self.total_cap = row_gradients, total_cap
@@ -239,8 +251,7 @@ class AutoencoderModule(nn.Module):
 
     def nonzero_mass(self, code: Tensor, total: Tensor | None) -> Tensor:
         """Return the probability of each entry not to be zero, given each code."""
-        given = self.observation.parameters_for(total)
-        return self.observation.likelihood.nonzero_mass(self.decoder(code), **given)
+        return self.observation.nonzero_mass(self.decoder(code), total)
 
     def score(self, x: Tensor | Csr) -> Tensor:
         """Return the log-likelihood of each row, in nats."""
@@ -267,9 +278,9 @@ class AutoencoderModule(nn.Module):
         if not self.training or self.noise is None or self.noise_state is None:
             return x
         state = self.noise_state.tensors()
-        if not isinstance(x, Csr):
-            return self.noise.corrupt(x, self.noise_level, generator, **state)
-        return self.noise.corrupt_entries(x, self.noise_level, generator, **state)
+        method = "corrupt_entries" if isinstance(x, Csr) else "corrupt"
+        seen = getattr(self.noise, method)(x, self.noise_level, generator, **state)
+        return of_shape(seen, x.shape, self.noise, method)
 
     def _gains(self, columns: Columns | None, h: Tensor) -> Tensor:
         squares = None
@@ -280,10 +291,17 @@ class AutoencoderModule(nn.Module):
             rows = (first[:, None] + columns.column).flatten()
             row_weight = columns.weight.repeat(n_outputs)
             squares = ColumnSquares.apply(weight, rows, row_weight, self.row_gradients)
-        return self.network.gains(self.decoder, self.bottleneck.code(h).detach(), squares)
+        code = self.bottleneck.code(h).detach()
+        gains = self.network.gains(self.decoder, code, squares)
+        return of_shape(gains, code.shape[1:], self.network, "gains")
 
     def _encode(self, x: Tensor | Csr) -> Tensor:
         return self.encoder(self.encoder_input(x))
+
+
+def _first_raw(likelihood: Likelihood, columns: ColumnSummary, n_outputs: int) -> Tensor:
+    raw = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
+    return of_shape(raw, (n_outputs,), likelihood, "first_raw (or raw_from_mean)")
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -57,9 +57,14 @@ class Convergence:
         return factor
 
     def observe(self, value: float) -> bool:
-        """Take the objective of one more epoch; return whether it is the best that was watched."""
+        """Take the objective of one more epoch; return whether it is the best that was watched.
+
+        One that is not finite says nothing, neither of a fall nor of an end to it.
+        """
         self.epoch += 1
-        if self.epoch == 1:
+        if not math.isfinite(value):
+            return False
+        if not math.isfinite(self.first):
             self.first = value
         is_best = False
         if self.epoch > self.start * self.n_epochs or self.epoch == self.n_epochs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import numpy as np
 import torch
@@ -82,7 +83,19 @@ def train(
         threads_for(net.batch_size * net.module_.operations),
     ):
         net.partial_fit(rows)
+    if holds_out:
+        _check_was_watched(net, convergence)
     return convergence.came_to_an_end
+
+
+def _check_was_watched(net: AutoencoderNet, convergence: Convergence) -> None:
+    """Raise ``NonFiniteLossError`` where rows held out never had an objective to go by."""
+    last = net.history[-1, "valid_objective"]
+    if not (math.isfinite(last) or math.isfinite(convergence.best)):
+        raise NonFiniteLossError(
+            f"The objective of the rows held out was not finite (it is {last!r}), so that "
+            "early_stopping=True had nothing to go by. The weights of the last epoch are kept."
+        )
 
 
 def _hold_out(model: FittedModel, X, index, weight, fraction: float) -> tuple[WeightedIndex, Rows]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from skae._state import State
 from skae._training.plain_data import Specification
 from skae.networks import Layout
 
@@ -64,6 +65,7 @@ class Bottleneck(nn.Module, ABC):
     def __init__(self, n_components: int):
         super().__init__()
         self.n_components = n_components
+        self.seen: dict[str, Any] | None = None  # in this step
 
     @property
     def n_inputs(self) -> int:
@@ -73,8 +75,11 @@ class Bottleneck(nn.Module, ABC):
     def init_encoder(self, encoder: nn.Module) -> None:
         """Set the first weights of the encoder's last layer, where they must not be random."""
 
-    def on_train_begin(self, n_steps: int) -> None:
-        """Learn how many steps the training that begins now will take at most."""
+    def on_train_begin(self, n_steps: int | None) -> None:
+        """Learn how many steps the training that begins now will take at most.
+
+        None stands for a single epoch, which may be one of many calls.
+        """
 
     def on_epoch_begin(self, progress: float) -> None:
         """Learn that a share ``progress`` of the training is done; called before each epoch."""
@@ -82,6 +87,25 @@ class Bottleneck(nn.Module, ABC):
     def draw(self, n_rows: int, generator: torch.Generator) -> Tensor | None:
         """Return all that is random in a step on so many rows, or None."""
         return None
+
+    def begin_step(self) -> None:
+        """Learn that a step of the training begins; its loss may be asked for several times."""
+        self.seen = None
+
+    def sees_first(self, **seen: Any) -> bool:
+        """Note what the loss is of; return whether it is the first of the step, which counts."""
+        if self.seen is not None:
+            return False
+        tensors = {name: v.detach() for name, v in seen.items() if isinstance(v, Tensor)}
+        self.seen = {**seen, **tensors}
+        return True
+
+    def end_step(self) -> None:
+        """Let components change their buffers, after the step, by what its first loss saw."""
+        seen, self.seen = self.seen, None
+        for part in self.children():
+            if isinstance(part, State) and seen is not None:
+                part.update(**seen)
 
     @abstractmethod
     def forward(self, h: Tensor, step: Step) -> Terms:
