@@ -71,6 +71,22 @@ def resolve(value: str | Component, vocabulary: Mapping[Any, type[Component]]) -
     return component.check()
 
 
+def of_shape(found: Any, shape: tuple[int, ...], owner: object, method: str) -> Any:
+    """Return what a method of a component gave, if it has the shape that its base class says.
+
+    One that has not may broadcast: scores of shape (n, 1) less a divergence of shape (n,) are
+    n times n numbers.
+    """
+    given = getattr(found, "shape", None)
+    if given != shape:
+        got = type(found).__name__ if given is None else tuple(given)
+        raise ValueError(
+            f"{method} of {type(owner).__name__} must return the shape {tuple(shape)} here. Got "
+            f"{got} instead."
+        )
+    return found
+
+
 def within_support(X, likelihood, feature_names=None, advice: str = ""):
     """Return X with values inside the support of a likelihood, those that were off by rounding.
 

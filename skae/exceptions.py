@@ -26,11 +26,13 @@ class NonFiniteLossError(SkaeError, FloatingPointError):
     message : str
     model : FittedModel, optional
         The model with those weights, where the engine has one to hand over.
+    buffer : str, optional
+        The buffer of the network that was no longer finite, where it was one.
     """
 
-    def __init__(self, message: str, model: Any = None):
+    def __init__(self, message: str, model: Any = None, buffer: str | None = None):
         super().__init__(message)
-        self.model = model
+        self.model, self.buffer = model, buffer
 
 
 class PosteriorCollapseWarning(UserWarning):

@@ -24,6 +24,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
+from skae._linear_path import with_path_before, with_path_behind
 from skae._modules import (
     copied,
     has_hooks,
@@ -293,7 +294,7 @@ class MLP(Network):
         encoder = _stack(encoder_sizes, layout.activation, generator)
         decoder = _stack(decoder_sizes, layout.activation, generator)
         if layout.linear_path and hidden:
-            return _with_path_behind(encoder), _with_path_before(decoder)
+            return with_path_behind(encoder), with_path_before(decoder)
         return encoder, decoder
 
     @torch.no_grad()
@@ -407,62 +408,6 @@ def _is_stack(decoder: nn.Module) -> bool:
         return False
     kinds = tuple(ACTIVATIONS.values())
     return all(is_plain_linear(part) or type(part) in kinds for part in parts)
-
-
-class Sum(nn.Module):
-    """The first columns as they are, plus what layers make of the others."""
-
-    def __init__(self, layers: nn.Sequential):
-        super().__init__()
-        self.layers = layers
-        self.n_first = layers[-1].out_features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``x[:, :k] + layers(x[:, k:])``, with k outputs of the layers."""
-        return x[:, : self.n_first] + self.layers(x[:, self.n_first :])
-
-
-class Beside(nn.Module):
-    """The columns as they are, and beside them what layers make of them."""
-
-    def __init__(self, layers: nn.Sequential):
-        super().__init__()
-        self.layers = layers
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``[x, layers(x)]``."""
-        return torch.cat([x, self.layers(x)], dim=1)
-
-
-def _with_path_behind(stack: nn.Sequential) -> nn.Sequential:
-    """Return an encoder ``x @ A + layers(x)`` that meets the rows in one linear layer.
-
-    Its last layer is zero, so that the linear path is all there is before the first step.
-    """
-    first, *rest = stack
-    nn.init.zeros_(rest[-1].weight)
-    nn.init.zeros_(rest[-1].bias)
-    return nn.Sequential(_joined(rest[-1].out_features, first, axis=0), Sum(nn.Sequential(*rest)))
-
-
-def _with_path_before(stack: nn.Sequential) -> nn.Sequential:
-    """Return a decoder ``z @ W + layers(z)`` that makes the rows in one linear layer."""
-    *rest, last = stack
-    nn.init.zeros_(last.weight)
-    wide = _joined(rest[0].in_features, last, axis=1)
-    return nn.Sequential(Beside(nn.Sequential(*rest)), wide)
-
-
-def _joined(n_more: int, layer: nn.Linear, axis: int) -> nn.Linear:
-    """Return a layer with so many more outputs (axis 0) or inputs (axis 1) of weight zero first."""
-    wider = nn.Linear(1, 1, device="meta")
-    wider.out_features = layer.out_features + (n_more if axis == 0 else 0)
-    wider.in_features = layer.in_features + (n_more if axis == 1 else 0)
-    shape = (n_more, layer.in_features) if axis == 0 else (layer.out_features, n_more)
-    weight, bias = layer.weight.detach(), layer.bias.detach()
-    wider.weight = nn.Parameter(torch.cat([torch.zeros(shape), weight], dim=axis))
-    wider.bias = nn.Parameter(torch.cat([torch.zeros(n_more), bias]) if axis == 0 else bias.clone())
-    return wider
 
 
 def _gain(layer: nn.Linear, is_first: bool, squares: Tensor | None = None) -> Tensor:

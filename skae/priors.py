@@ -13,7 +13,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from skae._validation import Component
+from skae._validation import Component, of_shape
 
 
 class Prior(Component):
@@ -45,7 +45,8 @@ class Prior(Component):
         .. math:: -\tfrac12 \sum_j \log(2 \pi e \sigma_j^2) - \log p(z)
         """
         entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(dim=1)
-        return -entropy - self.log_prob(code, **state)
+        log_prob = self.log_prob(code, **state)
+        return -entropy - of_shape(log_prob, code.shape[:1], self, "log_prob")
 
     @abstractmethod
     def log_prob(self, code: Tensor, **state: Tensor) -> Tensor:

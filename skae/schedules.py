@@ -14,6 +14,9 @@ from numbers import Real
 from skae._validation import Component
 from skae.constraints import Interval
 
+# A factor has settled where it is as near to its last value as this, seen at so many places.
+_NEAR, _PLACES = 0.01, 1000
+
 
 class Schedule(Component):
     """A factor in [0, 1] as a function of the share of training done."""
@@ -23,6 +26,17 @@ class Schedule(Component):
     @abstractmethod
     def factor(self, progress: float) -> float:
         """Return the factor at ``progress`` in [0, 1]."""
+
+    @property
+    def settles_at(self) -> float:
+        """Share of the training, in [0, 1], from which the factor stays what it is at the end.
+
+        Until then an objective with this factor in it changes by itself, and says nothing of
+        convergence. The default looks at a thousand places, and takes a hundredth for no change.
+        """
+        last = self.factor(1.0)
+        moving = [p for p in range(_PLACES) if abs(self.factor(p / _PLACES) - last) > _NEAR]
+        return (moving[-1] + 1) / _PLACES if moving else 0.0
 
     def __call__(self, progress: float) -> float:
         """Check the range and return the factor."""
@@ -73,6 +87,11 @@ class LinearWarmup(Schedule):
     def factor(self, progress: float) -> float:
         """Return ``min(1, progress / share)``."""
         return 1.0 if progress >= self.share else progress / self.share
+
+    @property
+    def settles_at(self) -> float:
+        """Return ``share``."""
+        return float(self.share)
 
 
 class Cosine(Schedule):

@@ -45,10 +45,12 @@ class Sparsity(Component, ABC):
         """Return the code: the encoder's output with everything below zero cut off."""
         return pre.relu()
 
-    def activate_in_training(self, pre: Tensor, n_active: float, **state: Tensor) -> Tensor:
+    def activate_in_training(
+        self, pre: Tensor, row_weight: Tensor | None, n_active: float, **state: Tensor
+    ) -> Tensor:
         """Return the code of a training step, where it is another one than that of `activate`.
 
-        It may look at all rows of the batch.
+        It may look at all rows of the batch, and then at how much each of them counts.
         """
         return self.activate(pre, n_active, **state)
 

@@ -37,6 +37,7 @@ LAYER = {
     "_validation": "ground",
     "_hints": "ground",
     "_tables": "ground",
+    "_warnings": "ground",
     "_state": "ground",
     "_hidden": "ground",
     "_sklearn": "ground",

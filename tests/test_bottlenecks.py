@@ -24,7 +24,10 @@ N_ROWS, N_UNITS = 30, 4
 
 
 def sparse(kind="l1", n_active=1.0, weight=None):
-    return SparseBottleneck(N_UNITS, SPARSITIES[kind](), n_active, weight).train()
+    """Return a bottleneck in the midst of a training of several epochs."""
+    bottleneck = SparseBottleneck(N_UNITS, SPARSITIES[kind](), n_active, weight).train()
+    bottleneck.on_train_begin(100)
+    return bottleneck
 
 
 def variational(k=3, *, beta=1.0, warmup=None, free_bits=0.0, n_importance_samples=1, seed=0):
@@ -49,7 +52,9 @@ def step(bottleneck, h, row_weight=None, gains=1.0, seed=0):
         row_weight,
         bottleneck.draw(len(h), generator(seed)),
     )
+    bottleneck.begin_step()
     terms = bottleneck(h, given)
+    bottleneck.end_step()
     (code,) = decoded
     assert torch.equal(terms.pop("reconstruction").value, code.sum())
     return code, terms

@@ -505,7 +505,9 @@ def idle_net(rate=0.1):
     optimizer = torch.optim.SGD(module.parameters(), lr=rate)
     for group in optimizer.param_groups:
         group["initial_lr"] = rate
-    return SimpleNamespace(module_=module, optimizer_=optimizer, history=History(), lr=rate)
+    return SimpleNamespace(
+        module_=module, optimizer_=optimizer, history=History(), lr=rate, lowest_losses={}
+    )
 
 
 def make_rule(n_epochs=50, schedule=None, tol=0.0, n_iter_no_change=3, start=0.0):
@@ -592,6 +594,18 @@ def test_convergence_depends_neither_on_the_unit_nor_on_the_zero_of_the_objectiv
     assert 10 < plain.converged_at < 40
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_objective_that_is_not_finite_says_nothing(value):
+    rule = make_rule(30, tol=0.05)
+    run(rule, [value] * 8 + falling(4) + [value] + [12.5] * 20)
+    # The first that is finite begins the fall; without improvement there are three to wait for.
+    assert (rule.first, rule.best) == (100.0, 12.5)
+    assert rule.converged_at == 8 + 4 + 1 + 3
+    never = make_rule(10)
+    run(never, [value] * 10)
+    assert never.converged_at is None
+
+
 def test_objective_is_not_looked_at_before_the_start():
     rule = make_rule(20, start=0.5)
     run(rule, [5.0] * 20)
@@ -634,6 +648,19 @@ def test_best_weights_are_those_at_the_lowest_objective(keep_best, expected):
     net = idle_net()
     run(make_rule(6), [5.0, 4.0, 3.0, 3.0, 7.0, 8.0], net, number_the_weights, keep_best)
     assert (net.module_[0].weight == expected).all()
+
+
+def test_best_weights_are_not_for_a_training_that_an_error_broke_off():
+    net, stopping = idle_net(), Stopping(make_rule(6), "train_objective", keep_best=True)
+    stopping.on_train_begin(net)
+    stopping.on_epoch_begin(net)
+    net.history.new_epoch()
+    net.history.record("train_objective", 1.0)
+    stopping.on_epoch_end(net)
+    set_weights(net, 7.0)  # what the guard went back to, say
+    stopping.on_epoch_begin(net)
+    stopping.on_train_end(net)
+    assert (net.module_[0].weight == 7.0).all()
 
 
 def test_bottleneck_is_told_how_far_the_training_is():
@@ -696,6 +723,22 @@ def test_guard_looks_at_buffers_and_free_parameters():
     assert net.module_.scale.tolist() == [1.0, 1.0]
 
 
+def test_guard_lets_be_what_was_never_finite_and_names_the_buffer_that_was():
+    net, guard = idle_net(), FiniteGuard()
+    net.module_.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    net.module_[0].register_buffer("smallest", torch.full((2,), torch.inf))
+    frozen = nn.Parameter(torch.tensor([0.0, -torch.inf]), requires_grad=False)
+    net.module_.register_parameter("frozen", frozen)
+    guard.on_train_begin(net)
+    end_epoch(guard, net, 1.0)
+    net.module_[0].smallest[0] = 3.0
+    end_epoch(guard, net, 1.0)
+    net.module_[0].smallest[0] = torch.inf
+    with pytest.raises(NonFiniteLossError, match=r"buffer '0\.smallest' was no longer finite"):
+        end_epoch(guard, net, 1.0)
+    assert net.module_[0].smallest.tolist() == [3.0, torch.inf]
+
+
 def test_guard_lets_a_finite_training_pass_and_keeps_nothing():
     net, guard = idle_net(), FiniteGuard()
     guard.on_train_begin(net)
@@ -720,6 +763,7 @@ def test_soft_threshold_gives_exact_zeros_and_shrinks_the_rest():
         layer.weight.copy_(torch.tensor([[0.05, -0.05], [0.5, -0.5]]))
         layer.bias.fill_(0.05)
     callback = SoftThreshold(amount=2.0)  # times the rate: 0.2
+    callback.on_train_begin(net)
     callback.on_batch_end(net, training=False)
     assert layer.weight.all()
     callback.on_batch_end(net, training=True)
@@ -731,9 +775,14 @@ def test_soft_threshold_gives_exact_zeros_and_shrinks_the_rest():
 def test_soft_threshold_follows_the_rate_of_the_step():
     net = idle_net(rate=0.1)
     set_weights(net, 1.0)
-    net.optimizer_.param_groups[0]["lr"] = 0.01
-    SoftThreshold(amount=2.0).on_batch_end(net, training=True)
-    torch.testing.assert_close(net.module_[0].weight, torch.full((2, 2), 0.98))
+    bias, weight = net.module_[0].bias, net.module_[0].weight
+    # The first group is another one, with a rate of its own.
+    groups = [{"params": [bias], "lr": 0.5}, {"params": [weight], "lr": 0.01}]
+    net.optimizer_ = torch.optim.SGD(groups)
+    callback = SoftThreshold(amount=2.0)
+    callback.on_train_begin(net)
+    callback.on_batch_end(net, training=True)
+    torch.testing.assert_close(weight, torch.full((2, 2), 0.98))
 
 
 # The progress bar.

@@ -8,10 +8,11 @@ import torch
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 
+from skae import VAETransformer
 from skae.priors import PRIORS, Prior, StandardNormal
 from skae.samplers import SAMPLERS, GaussianMixtureSampler, KernelSampler
-from skae.schedules import SCHEDULES, Constant, Cosine, LinearWarmup
-from tests.helpers import AtStart, generator, global_generators_untouched, normal
+from skae.schedules import SCHEDULES, Constant, Cosine, LinearWarmup, Schedule
+from tests.helpers import AtStart, generator, global_generators_untouched, low_rank, normal
 
 # Priors.
 
@@ -313,6 +314,53 @@ def test_schedule_laws_factor_depends_on_progress_alone(name):
 def test_schedule_laws_progress_out_of_range_is_refused(name, progress):
     with pytest.raises(ValueError, match=r"progress must lie in \[0, 1\]\. Got"):
         SCHEDULES[name]()(progress)
+
+
+@schedule_laws
+def test_schedule_laws_factor_stays_where_the_schedule_says_that_it_settles(name):
+    schedule = SCHEDULES[name]()
+    assert 0.0 <= schedule.settles_at <= 1.0
+    after = np.linspace(schedule.settles_at, 1.0, 201)
+    assert all(schedule(progress) == pytest.approx(schedule(1.0), abs=0.011) for progress in after)
+    if schedule.settles_at:
+        before = np.linspace(0.0, schedule.settles_at, 201)
+        assert any(abs(schedule(progress) - schedule(1.0)) > 0.5 for progress in before)
+
+
+class Own(Schedule):
+    """A schedule of a user's, who says nothing of where it settles."""
+
+    def __init__(self, function, share=None):  # a word of the user's own
+        self.function, self.share = function, share
+
+    def factor(self, progress):
+        return self.function(progress)
+
+
+@pytest.mark.parametrize(
+    ("function", "settles_at"),
+    [
+        (lambda progress: 1.0, 0.0),
+        (lambda progress: float(progress >= 0.4), 0.4),
+        (lambda progress: min(1.0, 2 * (4 * progress % 1.0)) if progress < 1.0 else 1.0, 0.875),
+        (lambda progress: 1.0 / (1.0 + np.exp(-20 * (progress - 0.5))), 0.73),
+        (lambda progress: progress, 0.99),
+    ],
+    ids=["constant", "step", "cycles", "logistic", "line"],
+)
+def test_where_a_schedule_of_a_user_settles_is_found_out(function, settles_at):
+    assert Own(function, share=0.1).settles_at == pytest.approx(settles_at, abs=0.01)
+
+
+def test_fit_does_not_converge_before_a_warm_up_of_a_user_is_over():
+    X = low_rank(200, 8, 2)
+    warmup = Own(lambda progress: float(progress >= 0.6))
+    vae = VAETransformer(2, kl_warmup=warmup, max_iter=100, n_iter_no_change=3, random_state=0)
+    vae.set_params(hidden_layer_sizes=(), tol=0.2).fit(X)
+    assert vae.n_iter_ > 60
+    assert vae.history_["loss"][0] < vae.history_["objective"][0]
+    in_full = pytest.approx(vae.history_["objective"][-1], rel=1e-5)
+    assert vae.history_["loss"][-1] == in_full  # the KL term counts
 
 
 def test_constant_is_one():

@@ -94,7 +94,7 @@ class BatchTopK(Sparsity):
     def activate(self, pre, n_active, *, usual):
         return torch.where(pre > usual, pre.relu(), 0.0)
 
-    def activate_in_training(self, pre, n_active, *, usual):
+    def activate_in_training(self, pre, row_weight, n_active, *, usual):
         return self.activate(pre, n_active, usual=self.threshold(pre, n_active, usual=usual))
 
     def threshold(self, pre, n_active, *, usual):
@@ -295,26 +295,43 @@ def test_score_of_a_prior_without_single_latents_is_that_of_its_formula(n_import
         torch.testing.assert_close(of_code, of_latents.sum(dim=1, keepdim=True))
 
 
+@pytest.mark.parametrize("n_importance_samples", [2, 5])
+@pytest.mark.parametrize("k", [2, 20])
+def test_kl_is_a_mean_over_a_posterior_however_few_draws_a_score_has(n_importance_samples, k):
+    settings = (1.0, Constant(), 0.0, n_importance_samples, 0)
+    several = VariationalBottleneck(k, Mixture(3), *settings, most_points=4)
+    with torch.no_grad():  # a mixture of equal parts is a standard normal distribution
+        several.state.trained["means"].zero_()
+    h = 0.1 * normal(20, 2 * k).float()
+    expected = StandardNormal().divergence(*several.posterior(h), None).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(several.diagnostics(h)["kl"], expected, rtol=1e-3, atol=1e-4)
+
+
 # They are kept.
 
 
 def test_running_threshold_is_for_new_rows_and_the_batch_decides_in_training():
     bottleneck = SparseBottleneck(4, BatchTopK(), 1.0, None).train()
     h = normal(30, 4).float()
-    seen, given = [], torch.ones(30)
+    seen = []
     for _ in range(200):
-        bottleneck(h, _step(lambda code: seen.append(code) or code.sum(), given))
+        train_on(bottleneck, h, lambda code: seen.append(code) or code.sum())
     assert (seen[-1] > 0).sum() == 30  # one a row, on average, whatever was kept before
     assert torch.equal(seen[0], seen[-1])
     torch.testing.assert_close(bottleneck.eval().code(h), seen[-1])
     before = bottleneck.state.kept.usual.clone()
-    bottleneck(10 * h, _step(lambda code: seen.append(code) or code.sum(), given))
+    train_on(bottleneck, 10 * h, lambda code: seen.append(code) or code.sum())
     assert torch.equal(bottleneck.state.kept.usual, before)  # no step of a training
     assert (seen[-1] > 0).sum() > 40
 
 
-def _step(reconstruction, share):
-    return Step(reconstruction, lambda code: code.sum(dim=1), share, lambda: 1.0)
+def train_on(bottleneck, h, reconstruction):
+    """Make a step of a training, without an optimiser; return the terms of its loss."""
+    step = Step(reconstruction, lambda code: code.sum(dim=1), torch.ones(len(h)), lambda: 1.0)
+    bottleneck.begin_step()
+    terms = bottleneck(h, step)
+    bottleneck.end_step()
+    return terms
 
 
 @every_format
@@ -346,12 +363,12 @@ def test_state_of_a_likelihood_serves_sparse_rows_too():
 
 def test_buffer_may_change_though_a_gradient_still_needs_what_it_was():
     class Scaled(BatchTopK):
-        def activate_in_training(self, pre, n_active, *, usual):
+        def activate_in_training(self, pre, row_weight, n_active, *, usual):
             return pre.relu() * (1 + usual)
 
     bottleneck = SparseBottleneck(4, Scaled(), 1.0, None).train()
     h = normal(5, 4).float().requires_grad_()
-    terms = bottleneck(h, _step(lambda code: code.sum(), torch.ones(5)))
+    terms = train_on(bottleneck, h, lambda code: code.sum())
     terms["reconstruction"].value.backward()
     torch.testing.assert_close(h.grad, (h > 0).float())
     assert bottleneck.state.kept.usual > 0
@@ -365,7 +382,7 @@ def test_buffers_that_nobody_declared_are_an_error(changed):
 
     bottleneck = SparseBottleneck(4, Wrong(), 1.0, None).train()
     with pytest.raises(ValueError, match=r"buffers_after_step of Wrong must return .*us"):
-        bottleneck(normal(5, 4).float(), _step(lambda code: code.sum(), torch.ones(5)))
+        train_on(bottleneck, normal(5, 4).float(), lambda code: code.sum())
 
 
 # They belong to the fit, not to the object.
@@ -488,6 +505,36 @@ def test_roles_decide_about_rate_and_decay():
     assert (trained["other"] == 1).all()
     assert (trained["logarithm"] == 1).all()
     assert set(ROLES) == set(trained)
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+def test_what_has_the_role_of_a_weight_decays_and_is_drawn_to_zeros(l1_ratio):
+    class Shift(L1):
+        """A code that is moved, which makes no difference to the loss here."""
+
+        def parameters_at_start(self, n_components, n_active, generator):
+            return {"weight": torch.ones(n_components), "other": torch.ones(n_components)}
+
+        def role(self, name):
+            return name
+
+        def activate(self, pre, n_active, *, weight, other):
+            return (pre + 0.0 * weight + 0.0 * other).relu()
+
+        def threshold(self, pre, n_active, *, weight, other):
+            return 0.0
+
+        def penalty(self, *args, weight, other):
+            return super().penalty(*args)
+
+    settings = {"alpha": 10.0, "l1_ratio": l1_ratio, "learning_rate": "constant"}
+    estimator = SparseAutoencoderTransformer(sparsity=Shift(), **QUICK, **settings).fit(X)
+    trained, n_steps = estimator.module_.bottleneck.state.trained, 5 * 2
+    assert (trained["other"] == 1).all()
+    expected = 1.0
+    for _ in range(n_steps):
+        expected = (1 - 0.02 * (1 - l1_ratio)) * expected - 0.02 * l1_ratio
+    torch.testing.assert_close(trained["weight"], torch.full((3,), expected))
 
 
 @pytest.mark.parametrize("name", ["threshold", "means"])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skae._kernels.columns import Columns
 from skae._kernels.csr import Csr
+from skae._validation import of_shape
 
 # Columns that are worked on at once: with some hundred rows, so many that their raw outputs stay in
 # the cache of a processor. The number depends on nothing, and so not on the rows beside a row.
@@ -63,12 +64,14 @@ class LastLayer:
 
     def entry_log_prob(self, raw: Tensor, **free: Tensor) -> Tensor:
         """Return log p(x | r) - log p(0 | r) at the stored entries, (n_stored,)."""
-        function = self.likelihood.log_prob_entry
-        return function(self.x.values[None], raw.view(1, -1), **free, **self._entry_total())[0]
+        x, raw = self.x.values[None], raw.view(1, -1)
+        found = self.likelihood.log_prob_entry(x, raw, **free, **self._entry_total())
+        return of_shape(found, x.shape, self.likelihood, "log_prob_entry")[0]
 
     def entry_log_prob_zero(self, raw: Tensor, **free: Tensor) -> Tensor:
         """Return log p(0 | r) at the stored entries, (n_stored,)."""
-        return self.likelihood.log_prob_zero(raw.view(1, -1), **free, **self._entry_total())[0]
+        found = self.likelihood.log_prob_zero(raw.view(1, -1), **free, **self._entry_total())
+        return of_shape(found, (1, len(self.x.values)), self.likelihood, "log_prob_zero")[0]
 
     def _entry_total(self) -> dict[str, Tensor]:
         """Return the totals for a list of entries, which likelihoods take for one row."""
@@ -95,4 +98,6 @@ class LastLayer:
     def log_prob_zero(self, raw: Tensor, **free: Tensor) -> Tensor:
         """Return log p(0 | r) in some columns, (n_rows, n_columns)."""
         given = {} if self.total is None else {"total": self.total}
-        return self.likelihood.log_prob_zero(raw, **free, **given)
+        found = self.likelihood.log_prob_zero(raw, **free, **given)
+        shape = (len(raw), raw.shape[1] // self.likelihood.n_outputs)
+        return of_shape(found, shape, self.likelihood, "log_prob_zero")

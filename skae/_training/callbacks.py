@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from typing import NoReturn
 
 import torch
 from skorch.callbacks import Callback
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from skae._kernels.optimizer import RowAdamW
 from skae._training.moments import Moment
-from skae._training.rules import Convergence, is_finite, is_worth_keeping
+from skae._training.optimizers import roles_of
+from skae._training.rules import Rule, is_finite, is_worth_keeping
 from skae.exceptions import NonFiniteLossError
 
 
@@ -28,14 +28,14 @@ class LearningRate(Callback):
 
     Parameters
     ----------
-    convergence : Convergence
+    rule : Rule
         Says the factor of the rate.
     n_batches : int
         Steps in an epoch.
     """
 
-    def __init__(self, convergence: Convergence, n_batches):
-        self.convergence = convergence
+    def __init__(self, rule: Rule, n_batches):
+        self.rule = rule
         self.n_batches = n_batches
 
     def on_train_begin(self, net, **kwargs):
@@ -46,7 +46,7 @@ class LearningRate(Callback):
         """Set the rate; one that the schedule leaves alone is left to the schedulers of skorch."""
         if training:
             # In the middle of the step: at its start a warm-up would be zero.
-            self._set(net, self.convergence.factor((self.step + 0.5) / self.n_batches))
+            self._set(net, self.rule.factor((self.step + 0.5) / self.n_batches))
             self.step += 1
 
     def on_train_end(self, net, **kwargs):
@@ -65,7 +65,7 @@ class Stopping(Callback):
 
     Parameters
     ----------
-    convergence : Convergence
+    rule : Rule
         Says when.
     monitor : str
         Entry of the history that must fall: "train_objective" or "valid_objective".
@@ -73,29 +73,35 @@ class Stopping(Callback):
         Whether to end with the weights of the best epoch.
     """
 
-    def __init__(self, convergence: Convergence, monitor, keep_best):
-        self.convergence = convergence
+    def __init__(self, rule: Rule, monitor, keep_best):
+        self.rule = rule
         self.monitor = monitor
         self.keep_best = keep_best
 
     def on_train_begin(self, net, **kwargs):
         """Nothing is the best yet."""
         self.best_state: Moment | None = None
+        self.in_epoch = False
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Note that an epoch has begun."""
+        self.in_epoch = True
 
     def on_epoch_end(self, net, **kwargs):
         """See whether the objective improved, and stop when the rate has come down."""
-        is_best = self.convergence.observe(net.history[-1, self.monitor])
+        self.in_epoch = False
+        is_best = self.rule.observe(net.history[-1, self.monitor])
         if is_best and self.keep_best:
             if self.best_state is None:
                 self.best_state = Moment(net)
             else:
                 self.best_state.renew()
-        if self.convergence.is_over:
+        if self.rule.is_over:
             raise EndOfTraining
 
     def on_train_end(self, net, **kwargs):
-        """Go back to the best weights."""
-        if self.best_state is not None:
+        """Go back to the best weights, unless an error broke the last epoch off."""
+        if self.best_state is not None and not self.in_epoch:
             self.best_state.go_back()
         self.best_state = None
 
@@ -113,8 +119,8 @@ class Clock(Callback):
     def on_train_begin(self, net, **kwargs):
         """Tell how many steps there will be."""
         self.epoch = 0
-        if self.n_epochs > 1:
-            net.module_.bottleneck.on_train_begin(self.n_epochs * self.n_batches)
+        n_steps = self.n_epochs * self.n_batches if self.n_epochs > 1 else None
+        net.module_.bottleneck.on_train_begin(n_steps)
 
     def on_epoch_begin(self, net, **kwargs):
         """Tell the share of the training that is done."""
@@ -167,7 +173,7 @@ class Averaging(Callback):
         """End with the average."""
         if not self.swapped:
             self._swap()
-        self.weights = self.average = None
+        self.weights, self.average = [], []
 
     @torch.no_grad()
     def _swap(self):
@@ -188,22 +194,33 @@ class FiniteGuard(Callback):
         """Keep the weights at the start, unless the way back after an error does."""
         self.epoch, self.shared = 0, getattr(net, "start", None) is not None
         self.kept = net.start if self.shared else Moment(net)
+        self.lowest_losses = net.lowest_losses.copy()
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights, or put the kept ones back and raise."""
         self.epoch += 1
         loss, growth = net.history[-1, "train_loss"], self.kept.growth()
-        if is_finite(loss, growth) and _are_finite(net.module_.buffers()):
+        buffer = self.kept.buffer_gone_bad()
+        if is_finite(loss, growth) and buffer is None:
+            self.lowest_losses = net.lowest_losses.copy()
             if is_worth_keeping(growth):
                 self._keep(net)
-            return
+        else:
+            self._go_back(net, loss, buffer)
+
+    def _go_back(self, net, loss: float, buffer: str | None) -> NoReturn:
         self.kept.go_back()
         net.optimizer_.state.clear()  # its moments are not finite either
         epoch, self.kept = len(net.history), None
+        net.lowest_losses = self.lowest_losses
         del net.history[-1]
+        what = "the loss or a weight was not"
+        if buffer is not None:
+            what = f"buffer {buffer!r} was no longer"
         raise NonFiniteLossError(
-            f"Training stopped: the loss or a weight was not finite in epoch {epoch} "
-            f"(loss {loss!r}). The weights of the epoch before are kept."
+            f"Training stopped: {what} finite in epoch {epoch} (loss {loss!r}). "
+            "The weights of the epoch before are kept.",
+            buffer=buffer,
         )
 
     def _keep(self, net) -> None:
@@ -229,17 +246,25 @@ class SoftThreshold(Callback):
     def __init__(self, amount):
         self.amount = amount
 
+    def on_train_begin(self, net, **kwargs):
+        """Find what has the role of a weight, in the network and in components."""
+        roles = roles_of(net.module_).items()
+        self.weights = {parameter for parameter, role in roles if role == "weight"}
+
+    @torch.no_grad()
     def on_batch_end(self, net, training=False, **kwargs):
-        """Shrink every weight that decays and is trained."""
-        if training:
-            threshold = self.amount * net.optimizer_.param_groups[0]["lr"]
-            with torch.no_grad():
-                for weight in net.module_.weights_to_decay():
-                    if not weight.requires_grad:
-                        continue
+        """Shrink every weight that is trained, by the rate at which it is."""
+        for group in net.optimizer_.param_groups if training else ():
+            threshold = self.amount * group["lr"]
+            for weight in group["params"]:
+                if weight in self.weights and weight.requires_grad:
                     if isinstance(net.optimizer_, RowAdamW):
                         net.optimizer_.before_change(weight)
                     weight.copy_(torch.nn.functional.softshrink(weight, threshold))
+
+    def on_train_end(self, net, **kwargs):
+        """Let go of the weights."""
+        self.weights = set()
 
 
 class FitProgress(Callback):
@@ -273,7 +298,3 @@ class FitProgress(Callback):
         """Close the bar."""
         self.bar.close()
         self.bar = None
-
-
-def _are_finite(buffers: Iterable[Tensor]) -> bool:
-    return all(bool(buffer.isfinite().all()) for buffer in buffers)

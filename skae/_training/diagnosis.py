@@ -28,6 +28,7 @@ def advice(
     index: np.ndarray,
     names: Sequence[str] | None,
     resumed: bool,
+    buffer: str | None = None,
 ) -> str:
     """Return the likely cause of a loss that is not finite, and the remedy that fits.
 
@@ -42,6 +43,8 @@ def advice(
         Names of the columns.
     resumed : bool
         Whether the scaling was fixed by the rows of an earlier call.
+    buffer : str, optional
+        Name of the buffer of the network that was no longer finite, where it was one.
     """
     encoder_input, rate = model.net.module_.encoder_input, model.net.lr
     column, value, seen = _largest(X, index, model.scaling, encoder_input)
@@ -50,7 +53,7 @@ def advice(
         f"{rate!r}, try a tenth of it."
     )
     if seen < _LARGE:
-        return too_fast
+        return too_fast if buffer is None else _of_a_buffer(model, buffer)
     name = "" if names is None else f" ({names[column]!r})"
     said = f"Column {column}{name} of X holds {value!r}, which is {seen:.3g} for the network. "
     if resumed:
@@ -63,6 +66,14 @@ def advice(
     else:
         said += "Clip the column, or take its logarithm."
     return said if rate < _HIGH_RATE else f"{said} {too_fast}"
+
+
+def _of_a_buffer(model: FittedModel, buffer: str) -> str:
+    owner = model.net.module_.get_submodule(buffer.rpartition(".")[0])
+    return (
+        f"The likely cause is what {type(owner).__name__} puts there: look for a division or a "
+        "logarithm of zero, and for a sum that never stops growing."
+    )
 
 
 def _largest(

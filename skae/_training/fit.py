@@ -75,7 +75,9 @@ def fit_model(
             model.converged = train(model, X, index, weight, training, length)
     except NonFiniteLossError as error:
         model.summarise_training(rows)
-        likely = advice(model, X, index, feature_names, resumed=previous is not None)
-        raise NonFiniteLossError(f"{error} {likely}", model) from None
+        resumed = previous is not None
+        likely = advice(model, X, index, feature_names, resumed, error.buffer)
+        error.args, error.model = (f"{error} {likely}",), model
+        raise
     model.summarise_training(rows)
     return model

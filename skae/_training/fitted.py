@@ -17,6 +17,7 @@ from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
+from skae._validation import of_shape
 from skae.likelihoods import Likelihood
 from skae.likelihoods.base import Support
 from skae.likelihoods.choice import brought_inside
@@ -209,7 +210,8 @@ class FittedModel:
                 self.training_codes, numpy_generator(self.net.seed, Stream.DENSITY_OF_CODES)
             )
             self.sampler = sampler
-        return self.sampler.sample(n_samples, numpy_generator(seed, Stream.CODES))
+        codes = self.sampler.sample(n_samples, numpy_generator(seed, Stream.CODES))
+        return of_shape(codes, (n_samples, self.spec.n_components), self.sampler, "sample")
 
     def _totals_for(self, codes, rows) -> np.ndarray | None:
         """Return the total of each row to be decoded, where the likelihood is given totals."""

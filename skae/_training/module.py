@@ -24,6 +24,7 @@ from skae._training.bottlenecks import BottleneckSpec, Step, Term, Terms
 from skae._training.encoder_input import EncoderInput
 from skae._training.plan import DENSE, Plan, possible
 from skae._training.words import WordModel
+from skae._validation import of_shape
 from skae.inits import LinearStart
 from skae.likelihoods import Likelihood
 from skae.networks import Affine, Layout, Network
@@ -52,7 +53,8 @@ class Observation(nn.Module):
             raw = torch.lerp(raw.detach(), raw, scale)
         if self.likelihood.conditional_on_total:
             state["total"] = x.sum(dim=1, keepdim=True)
-        return self.likelihood.log_prob(x, raw, **state).sum(dim=1)
+        found = self.likelihood.log_prob(x, raw, **state)
+        return of_shape(found, x.shape, self.likelihood, "log_prob").sum(dim=1)
 
     def last_layer_inputs(self, x: Csr, hidden: Tensor, layer: nn.Linear) -> LastLayerInputs:
         """Return what the likelihood of CSR rows depends on beside them."""
@@ -61,13 +63,23 @@ class Observation(nn.Module):
 
     def mean(self, raw: Tensor, total: Tensor | None = None) -> Tensor:
         """Return the mean of x for each row of raw output (and its total, where that is given)."""
-        return self.likelihood.mean(raw, **self.parameters_for(total))
+        return self._of_entries("mean", raw, raw, **self.parameters_for(total))
 
     def sample(
         self, raw: Tensor, generator: torch.Generator, total: Tensor | None = None
     ) -> Tensor:
         """Return a draw of x for each row of raw output (and its total, where that is given)."""
-        return self.likelihood.sample(raw, generator, **self.parameters_for(total))
+        return self._of_entries("sample", raw, raw, generator, **self.parameters_for(total))
+
+    def nonzero_mass(self, raw: Tensor, total: Tensor | None) -> Tensor:
+        """Return the probability of each entry not to be zero, for each row of raw output."""
+        return self._of_entries("nonzero_mass", raw, raw, **self.parameters_for(total))
+
+    def _of_entries(self, method: str, raw: Tensor, *args: Any, **parameters: Tensor) -> Tensor:
+        """Return what a method of the likelihood says of each entry of the rows."""
+        shape = (len(raw), raw.shape[1] // self.likelihood.n_outputs)
+        found = getattr(self.likelihood, method)(*args, **parameters)
+        return of_shape(found, shape, self.likelihood, method)
 
     def parameters_for(self, total: Tensor | None) -> dict[str, Tensor]:
         """Return the keyword arguments of the likelihood for rows of these totals."""
@@ -149,24 +161,24 @@ class AutoencoderModule(nn.Module):
         given = start is not None and likelihood.location_scale
         noise_variance = start.noise_variance if given else columns.variance  # type: ignore
         self.observation = Observation(likelihood, columns.mean, noise_variance)
+        n_outputs = layout.n_features * likelihood.n_outputs
         self.encoder, self.decoder, self.cost = network.make(
             layout if words is None else layout._replace(n_features=words.n_vectors),
             n_encoder_outputs=self.bottleneck.n_inputs,
-            n_decoder_outputs=layout.n_features * likelihood.n_outputs,
+            n_decoder_outputs=n_outputs,
             seed=derive_seed(seed, Stream.WEIGHTS),
         )
         if start is not None:
             last = Affine(_tensor(start.decode.T), _tensor(start.mean))
             if not likelihood.location_scale:  # raw outputs are in other units than codes
-                bias = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
+                bias = _first_raw(likelihood, columns, n_outputs)
                 last = Affine(bias.new_zeros(len(bias), layout.n_components), bias)
             first = self.bottleneck.encoder_start(start)
             network.start_linear(self.encoder, self.decoder, first, last)
         elif network.adjustable:
             if last_linear(self.encoder) is not None:
                 self.bottleneck.init_encoder(self.encoder)
-            start = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
-            network.start_at(self.decoder, start)
+            network.start_at(self.decoder, _first_raw(likelihood, columns, n_outputs))
         if words is not None:  # which have units of their own
             encoder_scaling = input_norm = None
         self.encoder_input = EncoderInput(encoder_scaling, input_norm)
@@ -270,8 +282,7 @@ class AutoencoderModule(nn.Module):
 
     def nonzero_mass(self, code: Tensor, total: Tensor | None) -> Tensor:
         """Return the probability of each entry not to be zero, given each code."""
-        given = self.observation.parameters_for(total)
-        return self.observation.likelihood.nonzero_mass(self._decode(code), **given)
+        return self.observation.nonzero_mass(self._decode(code), total)
 
     def score(self, x: Tensor | Csr) -> Tensor:
         """Return the log-likelihood of each row, in nats."""
@@ -298,9 +309,9 @@ class AutoencoderModule(nn.Module):
         if not self.training or self.noise is None or self.noise_state is None:
             return x
         state = self.noise_state.tensors()
-        if not isinstance(x, Csr):
-            return self.noise.corrupt(x, self.noise_level, generator, **state)
-        return self.noise.corrupt_entries(x, self.noise_level, generator, **state)
+        method = "corrupt_entries" if isinstance(x, Csr) else "corrupt"
+        seen = getattr(self.noise, method)(x, self.noise_level, generator, **state)
+        return of_shape(seen, x.shape, self.noise, method)
 
     def _gains(self, columns: Columns | None, h: Tensor) -> Tensor:
         squares = None
@@ -311,7 +322,9 @@ class AutoencoderModule(nn.Module):
             rows = (first[:, None] + columns.column).flatten()
             row_weight = columns.weight.repeat(n_outputs)
             squares = ColumnSquares.apply(weight, rows, row_weight, self.row_gradients)
-        return self.network.gains(self.decoder, self.bottleneck.code(h).detach(), squares)
+        code = self.bottleneck.code(h).detach()
+        gains = self.network.gains(self.decoder, code, squares)
+        return of_shape(gains, code.shape[1:], self.network, "gains")
 
     def _decode(self, code: Tensor) -> Tensor:
         """Return the raw output for codes as users see them."""
@@ -320,6 +333,11 @@ class AutoencoderModule(nn.Module):
     def _encode(self, x: Tensor | Csr) -> Tensor:
         seen = self.encoder_input(x)
         return self.encoder(seen if self.words is None else self.words.features(seen))
+
+
+def _first_raw(likelihood: Likelihood, columns: ColumnSummary, n_outputs: int) -> Tensor:
+    raw = likelihood.first_raw(_tensor(columns.mean), _tensor(columns.used))
+    return of_shape(raw, (n_outputs,), likelihood, "first_raw (or raw_from_mean)")
 
 
 def _tensor(values: np.ndarray) -> Tensor:

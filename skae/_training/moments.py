@@ -64,10 +64,22 @@ class Moment:
     def growth(self) -> float:
         """Return how many times the largest weight of a parameter grew since, from 1 at least.
 
-        NaN or infinite where a weight is.
+        NaN or infinite where a weight is that is trained.
         """
-        growth = [before.growth() for before in self.before.values()]
+        trained = (each for parameter, each in self.before.items() if parameter.requires_grad)
+        growth = [before.growth() for before in trained]
         return math.nan if any(map(math.isnan, growth)) else max(growth, default=1.0)
+
+    def buffer_gone_bad(self) -> str | None:
+        """Return the name of a buffer with a number that was finite then, and is not any more.
+
+        Others may be infinite from the start: masks of attention, running minima.
+        """
+        for name, value in self.module.named_buffers():
+            then = self.buffers.get(name, value)
+            if not bool((value.isfinite() | ~then.isfinite()).all()):
+                return name
+        return None
 
     def go_back(self) -> None:
         """Put everything back as it was."""

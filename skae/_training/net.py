@@ -76,15 +76,29 @@ class AutoencoderNet(NeuralNet):
                 raise EndOfTraining from None
             raise
 
-    def fit_loop(self, *args, **kwargs):
+    def fit_loop(self, X, y=None, *args, **kwargs):
         """Run epochs until the last, or until a callback ends the training."""
         try:
-            super().fit_loop(*args, **kwargs)
+            super().fit_loop(X, y, *args, **kwargs)
         except EndOfTraining:
             pass
-        except KeyboardInterrupt as interrupt:
-            raise _Interrupted(interrupt) from None  # which the parent does not swallow
+        except BaseException as error:  # Ctrl-C too
+            self._tell_of_the_end(error, X, y)
+            if isinstance(error, KeyboardInterrupt):
+                raise _Interrupted(error) from None  # which the parent does not swallow
+            raise
         return self
+
+    def _tell_of_the_end(self, error: BaseException, X, y) -> None:
+        """Let all callbacks tidy up, as skorch does not where a training fails.
+
+        What one of them raises then is a note on the error, and does not keep it from the caller.
+        """
+        for name, callback in self.callbacks_:
+            try:
+                callback.on_train_end(self, X=X, y=y)
+            except Exception as another:
+                error.add_note(f"Callback {name} failed at the end of the training: {another!r}")
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train on rows of the engine, from the weights that are there."""
@@ -92,7 +106,6 @@ class AutoencoderNet(NeuralNet):
         try:
             return super().partial_fit(X, y, classes, **fit_params)
         except _Interrupted as interrupted:
-            self.notify("on_train_end", X=X, y=y)
             raise interrupted.interrupt from None
 
     def fit(self, X, y=None, **fit_params):
@@ -122,9 +135,19 @@ class AutoencoderNet(NeuralNet):
         self._valid_generator = torch_generator(self.seed, Stream.VALIDATION, device=self.device)
 
     def train_step(self, batch, **fit_params):
-        """Make a step: that of the parent, but for the closure, which no named optimiser needs."""
-        if not isinstance(self.optimizer, str):
-            return super().train_step(batch, **fit_params)
+        """Make a step. All that is random is drawn once, however often the optimiser looks."""
+        module = self.module_
+        batch = module.draw_for(batch, self._train_generator)
+        module.bottleneck.begin_step()
+        if isinstance(self.optimizer, str):
+            step = self._step_without_closure(batch, **fit_params)
+        else:
+            step = super().train_step(batch, **fit_params)
+        module.bottleneck.end_step()
+        return step
+
+    def _step_without_closure(self, batch, **fit_params):
+        """Make the step of the parent but for the closure, which no named optimiser needs."""
         self.optimizer_.zero_grad()
         step = self.train_step_single(batch, **fit_params)
         parameters = TeeGenerator(self.get_all_learnable_params())
@@ -138,8 +161,8 @@ class AutoencoderNet(NeuralNet):
         self._n_looked_at = 0
 
     def train_step_single(self, batch, **fit_params):
-        """Compute the loss of a batch and its gradients."""
-        loss, terms = self._loss(batch, self._train_generator)
+        """Compute the loss of a batch and its gradients; what is random was drawn before."""
+        loss, terms = self._loss(batch)
         if self._n_looked_at < 2:
             self._n_looked_at += 1
             self._check_is_declared(loss)
@@ -149,7 +172,7 @@ class AutoencoderNet(NeuralNet):
     def validation_step(self, batch, **fit_params):
         """Compute the loss of a batch of held-out rows."""
         with torch.no_grad():
-            loss, terms = self._loss(batch, self._valid_generator)
+            loss, terms = self._loss(self.module_.draw_for(batch, self._valid_generator))
         return {"loss": loss, "y_pred": None, "terms": terms}
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
@@ -171,8 +194,9 @@ class AutoencoderNet(NeuralNet):
     def _record_best(self, name: str) -> None:
         """Note whether a loss is the lowest so far: what skorch's Checkpoint looks at."""
         loss, best = self.history[-1, name], self.lowest_losses.get(name, math.inf)
-        self.history.record(f"{name}_best", loss < best)
-        self.lowest_losses[name] = min(loss, best)
+        is_best = math.isfinite(loss) and loss < best
+        self.history.record(f"{name}_best", is_best)
+        self.lowest_losses[name] = loss if is_best else best
 
     def _check_is_declared(self, loss: torch.Tensor) -> None:
         """Raise ``TypeError`` where a loss depends on what nobody trains."""
@@ -181,9 +205,9 @@ class AutoencoderNet(NeuralNet):
         components = [state.component for state in states] if self._n_looked_at == 1 else []
         check_loss_is_declared(loss, [*self.module_.parameters(), *of_optimizer], components)
 
-    def _loss(self, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, Terms]:
+    def _loss(self, batch: Batch) -> tuple[torch.Tensor, Terms]:
         """Return the loss of a batch, and the terms that it is the weighted sum of."""
-        terms = self.module_(self.module_.draw_for(batch, generator))
+        terms = self.module_(batch)
         return self.criterion_(terms), terms
 
     def __getstate__(self):

@@ -25,6 +25,15 @@ def takes_row_gradients(optimizer: str | Callable) -> bool:
     return optimizer == "adam"
 
 
+def roles_of(module: Any) -> dict[nn.Parameter, str]:
+    """Return the role of each parameter that has another one than "other"."""
+    roles = dict.fromkeys(module.weights_to_decay(), "weight")
+    for part in module.modules():
+        if isinstance(part, State):
+            roles.update(part.parameters_by_role())
+    return roles
+
+
 def make_optimizer(
     optimizer: str | Callable, module: Any, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
@@ -40,10 +49,7 @@ def make_optimizer(
         No parameter takes a gradient.
     """
     _check_trains(module)
-    roles = dict.fromkeys(module.weights_to_decay(), "weight")
-    for part in module.modules():
-        if isinstance(part, State):
-            roles.update(part.parameters_by_role())
+    roles = roles_of(module)
     by_role: dict[str, list[nn.Parameter]] = {role: [] for role in ROLES}
     for parameter in module.parameters():
         by_role[roles.get(parameter, "other")].append(parameter)
@@ -63,7 +69,10 @@ def make_optimizer(
         rows = takes_row_gradients(optimizer) and getattr(module, "takes_csr", False)
         kind: Callable[..., torch.optim.Optimizer] = RowAdamW if rows else OPTIMIZERS[optimizer]
         return kind(groups, fused=True, **extra)
-    return optimizer(groups)
+    made = optimizer(groups)
+    for group in made.param_groups:  # which may be others: some optimisers take a single one
+        group.setdefault("initial_lr", group["lr"])
+    return made
 
 
 def _check_trains(module: nn.Module) -> None:

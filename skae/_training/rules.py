@@ -6,6 +6,7 @@ Plain objects, so that several models can be trained side by side, each by rules
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 from skae.schedules import Schedule
 
@@ -13,7 +14,33 @@ from skae.schedules import Schedule
 _MOST_GROWTH = 1e3
 
 
-class Convergence:
+class Rule(ABC):
+    """How fast a training goes at each moment, and when it is over."""
+
+    n_epochs: int  # the most of this training
+    #: Whether an average of the weights is judged, and kept at the end.
+    averages: bool = False
+
+    @abstractmethod
+    def factor(self, epoch: float) -> float:
+        """Return the factor of the learning rate after so many epochs, and parts of one."""
+
+    @abstractmethod
+    def observe(self, value: float) -> bool:
+        """Take the objective of one more epoch; return whether it is the best that was watched."""
+
+    @property
+    @abstractmethod
+    def is_over(self) -> bool:
+        """Whether there are to be no more epochs."""
+
+    @property
+    def came_to_an_end(self) -> bool:
+        """Whether the training ended for another reason than that no more epochs were allowed."""
+        return True
+
+
+class Convergence(Rule):
     """Whether an objective still improves, and how a training ends where it does not.
 
     Where the objective has not improved for ``n_iter_no_change`` epochs the training has converged:
@@ -40,8 +67,6 @@ class Convergence:
         The epoch after which the rate was brought down.
     """
 
-    averages = False
-
     def __init__(
         self, schedule: Schedule, n_epochs: int, tol: float, n_iter_no_change: int, start: float
     ):
@@ -59,9 +84,14 @@ class Convergence:
         return factor
 
     def observe(self, value: float) -> bool:
-        """Take the objective of one more epoch; return whether it is the best that was watched."""
+        """Take the objective of one more epoch; return whether it is the best that was watched.
+
+        One that is not finite says nothing, neither of a fall nor of an end to it.
+        """
         self.epoch += 1
-        if self.epoch == 1:
+        if not math.isfinite(value):
+            return False
+        if not math.isfinite(self.first):
             self.first = value
         is_best = False
         if self.epoch > self.start * self.n_epochs or self.epoch == self.n_epochs:
@@ -84,7 +114,7 @@ class Convergence:
         return self.converged_at is not None or self.epoch < self.n_epochs
 
 
-class Trial:
+class Trial(Rule):
     """How many epochs are best for rows held out, if any are.
 
     The first epoch is a still one, so that the start is judged as well. The best number is known
@@ -94,8 +124,8 @@ class Trial:
     ----------
     schedule : Schedule
         Factor of the learning rate.
-    n_epochs : int
-        Most epochs of this training, beside the still one.
+    most_epochs : int
+        Most epochs beside the still one.
     patience : int
 
     Attributes
@@ -106,14 +136,15 @@ class Trial:
 
     averages = True
 
-    def __init__(self, schedule: Schedule, n_epochs: int, patience: int):
-        self.schedule, self.n_epochs, self.patience = schedule, n_epochs, patience
+    def __init__(self, schedule: Schedule, most_epochs: int, patience: int):
+        self.schedule, self.most_epochs, self.patience = schedule, most_epochs, patience
+        self.n_epochs = most_epochs + 1
         self.epoch = self.best_epoch = 0
         self.best = math.inf
 
     def factor(self, epoch: float) -> float:
         """Return the factor of the learning rate after so many epochs, and parts of one."""
-        return _after_still_epoch(self.schedule, epoch, self.n_epochs)
+        return _after_still_epoch(self.schedule, epoch, self.most_epochs)
 
     def observe(self, value: float) -> bool:
         """Take the objective of one more epoch; return whether it is the best."""
@@ -128,30 +159,28 @@ class Trial:
         """Whether nothing better came for long."""
         return self.epoch - self.best_epoch > self.patience
 
-    came_to_an_end = True
 
-
-class Repeat:
+class Repeat(Rule):
     """The epochs that were best in a `Trial`, on its schedule, and no more.
 
     Parameters
     ----------
     schedule : Schedule
-    n_epochs : int
-        Most epochs of the trial.
+    most_epochs : int
+        Of the trial.
     best_epoch : int
         Epochs to train after the still one.
     """
 
     averages = True
 
-    def __init__(self, schedule: Schedule, n_epochs: int, best_epoch: int):
-        self.schedule, self.n_epochs, self.best_epoch = schedule, n_epochs, best_epoch
-        self.epoch = 0
+    def __init__(self, schedule: Schedule, most_epochs: int, best_epoch: int):
+        self.schedule, self.most_epochs = schedule, most_epochs
+        self.n_epochs, self.epoch = best_epoch + 1, 0
 
     def factor(self, epoch: float) -> float:
         """Return the factor of the learning rate after so many epochs, and parts of one."""
-        return _after_still_epoch(self.schedule, epoch, self.n_epochs)
+        return _after_still_epoch(self.schedule, epoch, self.most_epochs)
 
     def observe(self, value: float) -> bool:
         """Take the objective of one more epoch; none is the best."""
@@ -161,13 +190,11 @@ class Repeat:
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done."""
-        return self.epoch > self.best_epoch
-
-    came_to_an_end = True
+        return self.epoch >= self.n_epochs
 
 
-def _after_still_epoch(schedule: Schedule, epoch: float, n_epochs: int) -> float:
-    return 0.0 if epoch < 1 else schedule(min(1.0, (epoch - 1) / n_epochs))
+def _after_still_epoch(schedule: Schedule, epoch: float, most_epochs: int) -> float:
+    return 0.0 if epoch < 1 else schedule(min(1.0, (epoch - 1) / most_epochs))
 
 
 def is_finite(loss: float, growth: float) -> bool:

@@ -27,7 +27,7 @@ class ModelSpec(Specification):
     init: Init | None  # None: at random
     bottleneck: BottleneckSpec
     likelihood: Likelihood
-    input_scaling: str | None  # a name in `SCALINGS`; None: columns as they are
+    input_scaling: str | None  # a name in `SCALINGS`, or "auto"; None: columns as they are
     sparse_method: str  # a name in `METHODS`, or "auto"
     noise: Noise | None
     noise_level: float

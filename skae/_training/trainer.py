@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -28,7 +29,7 @@ from skae._training.callbacks import (
 from skae._training.fitted import FittedModel
 from skae._training.moments import Moment
 from skae._training.net import AutoencoderNet
-from skae._training.rules import Convergence, Repeat, Trial
+from skae._training.rules import Convergence, Repeat, Rule, Trial
 from skae._training.specification import TrainingSpec
 from skae._training.threads import threads_for
 from skae.exceptions import NonFiniteLossError
@@ -70,7 +71,10 @@ def train(
         (index, weight), held_out = _hold_out(X, index, weight, training)
     else:
         _check_monitors(model.net)
-    rule = length or Convergence(
+    if length is not None:
+        run(model, X, index, weight, training, length)
+        return True
+    rule = Convergence(
         training.learning_rate,
         _n_epochs(model, training, len(index)),
         training.tol,
@@ -78,6 +82,8 @@ def train(
         model.spec.bottleneck.settles_at,
     )
     run(model, X, index, weight, training, rule, held_out)
+    if held_out is not None:
+        _check_was_watched(model.net, rule)
     return rule.came_to_an_end
 
 
@@ -109,7 +115,7 @@ def run(
     index: np.ndarray,
     weight: np.ndarray | None,
     training: TrainingSpec,
-    rule: Convergence | Trial | Repeat,
+    rule: Rule,
     held_out: WeightedIndex | None = None,
 ) -> None:
     """Train a model on the rows ``index`` of X by a rule.
@@ -124,7 +130,7 @@ def run(
     for block in row_blocks(len(rows), cells_per_row(X) if csr else X.shape[1]):
         net.module_.encoder_input.observe(rows.take(torch.arange(block.start, block.stop)))
     net.batch_size = _batch_size(model, training, len(rows))
-    net.max_epochs = rule.n_epochs + rule.averages  # and the still one
+    net.max_epochs = rule.n_epochs
     n_batches = -(-len(rows) // net.batch_size)
     monitor = "train_objective" if held_out is None else "valid_objective"
     first = _first(model, training, rule, n_batches)
@@ -138,6 +144,16 @@ def run(
         threads_for(net.batch_size * net.module_.operations),
     ):
         net.partial_fit(rows)
+
+
+def _check_was_watched(net: AutoencoderNet, rule: Convergence) -> None:
+    """Raise ``NonFiniteLossError`` where rows held out never had an objective to go by."""
+    last = net.history[-1, "valid_objective"]
+    if not (math.isfinite(last) or math.isfinite(rule.best)):
+        raise NonFiniteLossError(
+            f"The objective of the rows held out was not finite (it is {last!r}), so that "
+            "early_stopping=True had nothing to go by. The weights of the last epoch are kept."
+        )
 
 
 def _hold_out(X, index, weight, training: TrainingSpec) -> tuple[WeightedIndex, WeightedIndex]:
@@ -163,9 +179,7 @@ def _batch_size(model: FittedModel, training: TrainingSpec, n_rows: int) -> int:
     return choose_batch_size(training.batch_size, n_rows, model.net.module_.words is not None)
 
 
-def _first(
-    model: FittedModel, training: TrainingSpec, rule: Convergence | Trial | Repeat, n_batches: int
-) -> list:
+def _first(model: FittedModel, training: TrainingSpec, rule: Rule, n_batches: int) -> list:
     """Return the callbacks that come before those of the user, and say what is trained."""
     n_epochs = rule.n_epochs
     callbacks: list = [Averaging()] if rule.averages else []

@@ -24,6 +24,13 @@ class WordFeatures(nn.Module):
         From the units of X to those of the network.
     """
 
+    scale: Tensor
+    shift: Tensor | None
+    weight: Tensor
+    vectors: Tensor
+    centre: Tensor
+    mean: Tensor
+
     def __init__(self, words: Words, scaling: Scaling | None):
         super().__init__()
         self.logarithm = words.logarithm
@@ -46,7 +53,7 @@ class WordFeatures(nn.Module):
         return (F.normalize(F.normalize(summed) - self.centre) - self.mean) * self.factor
 
     def _weighted(self, values: Tensor, columns: Tensor | slice) -> Tensor:
-        """Return entries times the weights of their columns; the length of a row is of no matter."""
+        """Return entries times the weights of their columns."""
         values = values * self.scale[columns]
         if self.shift is not None:
             values = values + self.shift[columns]

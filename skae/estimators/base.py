@@ -6,7 +6,6 @@ parameters and says what is its own: the bottleneck, and what it records of a fi
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -23,6 +22,7 @@ from skae._training.going_on import check_can_go_on
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.trainer import unchanged_on_error
 from skae._validation import restored_on_error, within_support
+from skae._warnings import warn
 from skae.estimators.answers import AnswersMixin
 from skae.estimators.specify import (
     choose_likelihood_for,
@@ -32,6 +32,8 @@ from skae.estimators.specify import (
     training_spec,
 )
 from skae.exceptions import NonFiniteLossError
+from skae.inits import Init
+from skae.likelihoods import Likelihood
 
 
 class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
@@ -43,11 +45,15 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
     # What a final class says of its own.
 
     @abstractmethod
-    def _bottleneck(self) -> BottleneckSpec:
+    def _bottleneck(self, init: Init | None) -> BottleneckSpec:
         """Return what lies between encoder and decoder."""
 
-    def _record_own(self) -> None:
-        """Set the fitted attributes that this class has beside the shared ones."""
+    @abstractmethod
+    def _auto_init(self, likelihood: Likelihood) -> Init:
+        """Return what ``init="auto"`` is."""
+
+    def _record_own(self) -> Warning | None:
+        """Set the fitted attributes of this class alone; return what to warn of, if anything."""
 
     # Training.
 
@@ -128,13 +134,14 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
                 self._record(error.model)
                 error.model = None  # an error may be sent to another process
                 raise
-            self._record(model)
+            complaint = self._record(model)
+        warn(complaint)  # where the training failed, the error says all
         if not (model.converged or one_epoch or self.max_iter == "auto"):
-            warnings.warn(
-                f"Maximum iterations ({self.max_iter}) reached and the objective is still "
-                "improving. Raise max_iter, or leave it at 'auto'.",
-                ConvergenceWarning,
-                stacklevel=4,
+            warn(
+                ConvergenceWarning(
+                    f"Maximum iterations ({self.max_iter}) reached and the objective is still "
+                    "improving. Raise max_iter, or leave it at 'auto'."
+                )
             )
         return self
 
@@ -142,8 +149,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         """Return what the model is, and how it is trained, once its likelihood is chosen."""
         return model_spec(self), training_spec(self, seed_of(self.random_state, previous))
 
-    def _record(self, model: FittedModel) -> None:
-        """Set the fitted attributes that tell how the training went, and what came of it."""
+    def _record(self, model: FittedModel) -> Warning | None:
+        """Set the fitted attributes that tell how the training went; return what to warn of."""
         self._model, self.net_ = model, model.net
         self.n_components_, self.sparse_method_ = model.spec.n_components, model.sparse_method
         self.history_ = model.history()
@@ -151,7 +158,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         self.loss_curve_ = self.history_.get("objective", [])
         held_out = self.history_.get("valid_objective", [])
         self.validation_scores_ = [-value for value in held_out if not np.isnan(value)]
-        self._record_own()
+        return self._record_own()
 
     def _validate_training_rows(self, X, sample_weight, reset: bool):
         X, weight = weighed_rows(validate_table(self, X, reset), sample_weight)

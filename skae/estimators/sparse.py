@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import Any
 
@@ -148,11 +147,10 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         self.n_active_ = float(active.sum(axis=1).mean())
         self.n_dead_ = int((~active.any(axis=0)).sum())
         self.sparsity_weight_ = float(self.module_.bottleneck.weight)
-        if not self.n_active_:
-            warnings.warn(
-                "No unit is active on any row, so that the codes say nothing about the rows. Lower "
-                f"learning_rate_init (it is {self.learning_rate_init!r}) or sparsity_weight (it is "
-                f"{self.sparsity_weight!r}), or train longer.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
+        if self.n_active_:
+            return None
+        return ConvergenceWarning(
+            "No unit is active on any row, so that the codes say nothing about the rows. Lower "
+            f"learning_rate_init (it is {self.learning_rate_init!r}) or sparsity_weight (it is "
+            f"{self.sparsity_weight!r}), or train longer."
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,8 +13,8 @@ from skae.constraints import Interval, StrOptions
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import choices, estimator, parameter
 from skae.estimators.parameters import SharedParameters
-from skae.inits import FactorAnalysisInit, Random
 from skae.exceptions import PosteriorCollapseWarning
+from skae.inits import FactorAnalysisInit, Random
 from skae.priors import PRIORS, Prior
 from skae.schedules import SCHEDULES, LinearWarmup, Schedule
 
@@ -155,12 +154,11 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
             spread = self._model.training_codes.var(axis=0)
             told = 0.5 * np.log1p(spread / found["variance"])
             tells, remedy = "tells less than", "choose another prior"
-        if self.beta > 0 and (told < _COLLAPSED).all():
-            warnings.warn(
-                f"The posterior collapsed: every latent {tells} {_COLLAPSED} nats (the "
-                f"largest is {told.max():.2g}), so that the codes say nothing about the rows. "
-                f"Lower beta (it is {self.beta!r}), lengthen kl_warmup (it is {self.kl_warmup!r}), "
-                f"{remedy}, or train longer. If X is pure noise, this is the right answer.",
-                PosteriorCollapseWarning,
-                stacklevel=5,
-            )
+        if not (self.beta > 0 and (told < _COLLAPSED).all()):
+            return None
+        return PosteriorCollapseWarning(
+            f"The posterior collapsed: every latent {tells} {_COLLAPSED} nats (the "
+            f"largest is {told.max():.2g}), so that the codes say nothing about the rows. "
+            f"Lower beta (it is {self.beta!r}), lengthen kl_warmup (it is {self.kl_warmup!r}), "
+            f"{remedy}, or train longer. If X is pure noise, this is the right answer."
+        )

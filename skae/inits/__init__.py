@@ -20,8 +20,8 @@ INITS: dict[str, type[Init]] = {
 }
 
 __all__ = [
-    "AutoInit",
     "INITS",
+    "AutoInit",
     "CooccurrenceInit",
     "FactorAnalysisInit",
     "Init",

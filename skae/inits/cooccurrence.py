@@ -24,8 +24,8 @@ class CooccurrenceInit(Init):
         """Return."""
         if code != "plain":
             raise ValueError(
-                "init='cooccurrence' is for AutoencoderTransformer and DenoisingAETransformer, whose "
-                f"codes may have any sign and size. Got codes that are {code} instead. Choose "
+                "init='cooccurrence' is for AutoencoderTransformer and DenoisingAETransformer, "
+                f"whose codes may have any sign and size. Got {code} codes instead. Choose "
                 "init='auto'."
             )
         X = rows.stored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skae.inits.base import Init, LinearStart
+from skae.inits.base import Init
 from skae.inits.pca import _padded
 from skae.inits.rows import StartRows
 
@@ -49,7 +49,7 @@ class FactorAnalysisInit(Init):
         self.shrink = shrink
 
     def fit(self, rows, n_components, code, seed):
-        """Return factor analysis; without a posterior the projection on the space of its factors."""
+        """Return the posterior, or for other codes the projection on the space of the factors."""
         k = min(n_components, rows.n_features)
         noise, axes, gain = self._iterate(rows, k, seed)
         root = np.sqrt(noise)[:, None]

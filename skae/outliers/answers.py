@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import scipy.sparse as sp
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._tables import to_sparse_interface, validate_table
+from skae._warnings import warn
 from skae.outliers.calibration import (
     conformal_p_values,
     extrapolated_p_values,
@@ -128,12 +128,13 @@ class AnswersMixin:
         n_odd = fewest_odd(n_rows, self.calibration_scores_, fdr)
         if n_odd > 1:
             n_calibration = len(self.calibration_scores_)
-            warnings.warn(
-                f"The smallest p-value is {1 / (1 + n_calibration):.2g}, from {n_calibration} "
-                f"calibration rows: with fdr={fdr!r}, at least {n_odd} of these {n_rows} rows "
-                "must be odd before one is an alarm. Fit on more rows, raise fdr, or judge fewer "
-                "rows at once.",
-                stacklevel=3,
+            warn(
+                UserWarning(
+                    f"The smallest p-value is {1 / (1 + n_calibration):.2g}, from {n_calibration} "
+                    f"calibration rows: with fdr={fdr!r}, at least {n_odd} of these {n_rows} rows "
+                    "must be odd before one is an alarm. Fit on more rows, raise fdr, or judge "
+                    "fewer rows at once."
+                )
             )
 
     def score_features(self, X, return_rest=False):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skae._state import State
 from skae._training.plain_data import Specification
 from skae.inits import LinearStart
 from skae.networks import Affine, Layout
@@ -72,6 +73,7 @@ class Bottleneck(nn.Module, ABC):
     def __init__(self, n_components: int):
         super().__init__()
         self.n_components = n_components
+        self.seen: dict[str, Any] | None = None  # in this step
         # Between codes as the network knows them and as users see them; None: there is no turn.
         self.register_buffer("turn", None)
         self.register_buffer("centre", None)
@@ -91,8 +93,11 @@ class Bottleneck(nn.Module, ABC):
             return Affine(weight, weight.new_zeros(len(weight)))
         return Affine(weight, -weight @ torch.as_tensor(start.mean, dtype=torch.float32))
 
-    def on_train_begin(self, n_steps: int) -> None:
-        """Learn how many steps the training that begins now will take at most."""
+    def on_train_begin(self, n_steps: int | None) -> None:
+        """Learn how many steps the training that begins now will take at most.
+
+        None stands for a single epoch, which may be one of many calls.
+        """
 
     def on_epoch_begin(self, progress: float) -> None:
         """Learn that a share ``progress`` of the training is done; called before each epoch."""
@@ -100,6 +105,25 @@ class Bottleneck(nn.Module, ABC):
     def draw(self, n_rows: int, generator: torch.Generator) -> Tensor | None:
         """Return all that is random in a step on so many rows, or None."""
         return None
+
+    def begin_step(self) -> None:
+        """Learn that a step of the training begins; its loss may be asked for several times."""
+        self.seen = None
+
+    def sees_first(self, **seen: Any) -> bool:
+        """Note what the loss is of; return whether it is the first of the step, which counts."""
+        if self.seen is not None:
+            return False
+        tensors = {name: v.detach() for name, v in seen.items() if isinstance(v, Tensor)}
+        self.seen = {**seen, **tensors}
+        return True
+
+    def end_step(self) -> None:
+        """Let components change their buffers, after the step, by what its first loss saw."""
+        seen, self.seen = self.seen, None
+        for part in self.children():
+            if isinstance(part, State) and seen is not None:
+                part.update(**seen)
 
     @abstractmethod
     def forward(self, h: Tensor, step: Step) -> Terms:
@@ -127,13 +151,17 @@ class Bottleneck(nn.Module, ABC):
         self.turn = torch.tensor(axes, dtype=torch.float32, device=like.device)
         self.centre = torch.tensor(centre, dtype=torch.float32, device=like.device)
 
-    def seen(self, code: Tensor) -> Tensor:
+    def outer(self, code: Tensor) -> Tensor:
         """Return codes as users see them."""
-        return code if self.turn is None else (code - self.centre) @ self.turn
+        if self.turn is None or self.centre is None:
+            return code
+        return (code - self.centre) @ self.turn
 
     def inner(self, code: Tensor) -> Tensor:
         """Return codes as the network knows them."""
-        return code if self.turn is None else code @ self.turn.T + self.centre
+        if self.turn is None or self.centre is None:
+            return code
+        return code @ self.turn.T + self.centre
 
     def diagnostics(self, h: Tensor) -> dict[str, Tensor]:
         """Return what there is to tell of each row, by name, each of shape (n_rows, ...)."""

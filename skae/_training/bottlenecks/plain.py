@@ -19,7 +19,7 @@ class PlainBottleneck(Bottleneck):
 
     def code(self, h):
         """Return the encoder's output, on its principal axes."""
-        return self.seen(h)
+        return self.outer(h)
 
     def score(self, h, log_likelihood):
         """Return log p(x | code of x)."""

@@ -24,6 +24,14 @@ def choose_n_points(n_features: int) -> int:
     return min(32, max(4, _DECODED_CELLS // n_features // 2 * 2))
 
 
+def most_points_of_divergence(n_components: int) -> int:
+    """Return the points for the mean of a divergence that has no closed form.
+
+    Nothing is decoded there, so that a whole basis can be had: 32, or two a component, up to 256.
+    """
+    return max(32, min(2 * n_components, 256))
+
+
 def normal_points(n_points: int, n_components: int, seed: int) -> Tensor:
     """Return standard normal draws, fixed by the seed."""
     points = torch.empty(n_points, n_components, dtype=torch.float32)

@@ -10,6 +10,7 @@ from torch import Tensor
 from skae._random import Stream, torch_generator
 from skae._state import State
 from skae._training.bottlenecks.base import Bottleneck, BottleneckSpec, Term
+from skae._validation import of_shape
 from skae.networks import Layout
 from skae.sparsity import Sparsity
 
@@ -33,6 +34,7 @@ class SparseBottleneck(Bottleneck):
     weight: Tensor
     recent_rate: Tensor
     uses: Tensor
+    n_counted: Tensor
     dead: Tensor
 
     #: Weight of the term that revives dead units. They get no other gradient, and the steps of Adam
@@ -40,6 +42,9 @@ class SparseBottleneck(Bottleneck):
     REVIVAL_WEIGHT = 1e-2
     #: The steered weight starts here, and can grow by this many powers of e in one training.
     INITIAL_WEIGHT, MAX_LOG_GROWTH = 1e-2, 30.0
+    #: In single epochs, rows are counted until a unit that is active as often as it should be on
+    #: average has this many: one that is a twentieth as often is then hardly taken for dead.
+    USES_TO_COUNT = 100
     #: Weight of the newest batch in the exponential moving average of the rates of activity.
     EMA_RATE = 0.05
 
@@ -68,31 +73,50 @@ class SparseBottleneck(Bottleneck):
         self.register_buffer("weight", torch.tensor(initial, dtype=torch.float32))
         one = torch.ones(n_components, dtype=torch.float32)
         self.register_buffer("recent_rate", one * (n_active / n_components))  # of activity
-        self.register_buffer("uses", one.clone())  # active rows in this epoch
-        self.register_buffer("dead", 0 * one)  # 1 where no row was, in the last
-        # For single epochs, of which nobody knows how many will come: slow enough for the network
-        # to follow. A weight that runs ahead switches the whole code off.
-        self.gain = 0.01
+        self.register_buffer("uses", 0 * one)  # rows on which each unit was active, of those
+        self.register_buffer("n_counted", torch.zeros((), dtype=torch.float32))  # counted so far
+        self.register_buffer("dead", 0 * one)  # 1 where there was none when counting last ended
+        self.on_train_begin(None)
 
     def on_train_begin(self, n_steps):
-        """Choose how fast the weight is steered."""
-        self.gain = min(0.1, max(0.003, self.MAX_LOG_GROWTH / max(1, n_steps)))
+        """Choose how fast the weight is steered, and how many rows tell whether a unit is dead."""
+        if n_steps is None:
+            # Nobody knows how many calls will come: slow enough for the network to follow. A weight
+            # that runs ahead switches the whole code off. And a call may have few rows, of which a
+            # unit that is alive need not be active on any: counting goes on over calls.
+            self.gain = 0.01
+            self.n_to_count = self.USES_TO_COUNT * self.n_components / self.n_active
+        else:
+            self.gain = min(0.1, max(0.003, self.MAX_LOG_GROWTH / max(1, n_steps)))
+            self.n_to_count = 1.0  # an epoch has all rows
+            self._begin_to_count()
+
+    def _begin_to_count(self) -> None:
+        self.uses.zero_()
+        self.n_counted.zero_()
 
     def on_epoch_begin(self, progress):
-        """Count the units that no row of the last epoch switched on, and start counting again."""
-        if self.training:
+        """Note which units no row switched on, once enough were counted, and count again."""
+        if self.training and self.n_counted >= self.n_to_count:
             self.dead.copy_(self.uses == 0)
-            self.uses.zero_()
+            self._begin_to_count()
 
     def forward(self, h, step):
         """Return the reconstruction, the penalty, and the term that revives dead units."""
         state, row_weight = self.state.tensors(), step.row_weight
-        rule = self.sparsity.activate_in_training if self.training else self.sparsity.activate
-        code = rule(h, self.n_active, **state)
+        if self.training:
+            code = self.sparsity.activate_in_training(h, row_weight, self.n_active, **state)
+            code = of_shape(code, h.shape, self.sparsity, "activate_in_training")
+        else:
+            code = self.code(h)
         terms = {"reconstruction": Term(step.reconstruction(code))}
         if self.training:
-            self._count(code.detach(), row_weight)
-            shortfall = (self.sparsity.threshold(h, self.n_active, **state) - h).relu() @ self.dead
+            given = {"pre": h, "code": code, "row_weight": row_weight, "n_active": self.n_active}
+            if self.sees_first(**given):
+                self._count(code.detach(), row_weight)
+            missing = self.sparsity.threshold(h, self.n_active, **state) - h
+            missing = of_shape(missing, h.shape, self.sparsity, "threshold, broadcast to pre,")
+            shortfall = missing.relu() @ self.dead
             if row_weight is not None:
                 shortfall = shortfall * row_weight
             # Where all units are dead there is nobody to disturb.
@@ -103,16 +127,16 @@ class SparseBottleneck(Bottleneck):
             penalty = self.sparsity.penalty(
                 h, code, gains, self.recent_rate.clone(), row_weight, self.n_active, **state
             )
+            penalty = of_shape(penalty, (), self.sparsity, "penalty")
             weight = self.weight if self.steered else self.final_weight
             terms["sparsity"] = Term(penalty, weight, self.final_weight)
-        if self.training:
-            self.state.update(pre=h, code=code, row_weight=row_weight, n_active=self.n_active)
         return terms
 
     def _count(self, code: Tensor, row_weight: Tensor | None) -> None:
         """Note which units were active, and steer the weight towards the target."""
         active = (code > 0).to(code.dtype)
         self.uses += active.sum(dim=0)
+        self.n_counted += len(code)
         weight = torch.ones_like(active[:, 0]) if row_weight is None else row_weight
         rate = weight @ active / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
         self.recent_rate.lerp_(rate, self.EMA_RATE)
@@ -122,7 +146,8 @@ class SparseBottleneck(Bottleneck):
 
     def code(self, h):
         """Return the code with its zeros."""
-        return self.sparsity.activate(h, self.n_active, **self.state.tensors())
+        code = self.sparsity.activate(h, self.n_active, **self.state.tensors())
+        return of_shape(code, h.shape, self.sparsity, "activate")
 
 
 def is_steered(sparsity: Sparsity, weight: float | None) -> bool:

@@ -13,7 +13,13 @@ from torch.nn import functional as F
 from skae._random import Stream, torch_generator
 from skae._state import State
 from skae._training.bottlenecks.base import Bottleneck, BottleneckSpec, Term
-from skae._training.bottlenecks.points import choose_n_points, cubature_points, normal_points
+from skae._training.bottlenecks.points import (
+    choose_n_points,
+    cubature_points,
+    most_points_of_divergence,
+    normal_points,
+)
+from skae._validation import of_shape
 from skae.networks import Affine, Layout, linear_layers
 from skae.priors import Prior
 from skae.schedules import Schedule
@@ -43,6 +49,7 @@ class VariationalBottleneck(Bottleneck):
     variance_weighted = False
     centres = False  # the prior says where codes lie
     points: Tensor
+    points_of_divergence: Tensor
 
     #: Log standard deviations between these are what the encoder says; beyond, they are drawn in
     #: by at most one. An encoder is a line far from the training rows, and its exponential, without
@@ -73,6 +80,13 @@ class VariationalBottleneck(Bottleneck):
             else cubature_points(n_components, most_points, seed)
         )
         self.register_buffer("points", points)
+        # Of their own: few draws of an importance-weighted bound are no mean over a posterior.
+        self.register_buffer(
+            "points_of_divergence",
+            None
+            if prior.closed_form
+            else cubature_points(n_components, most_points_of_divergence(n_components), seed),
+        )
 
     @property
     def n_inputs(self):
@@ -115,7 +129,7 @@ class VariationalBottleneck(Bottleneck):
         code = mean + log_std.exp() * step.noise
         kl = self._divergence(mean, log_std, code)
         if self.training:
-            self.state.update(mean=mean, log_std=log_std, code=code, row_weight=step.row_weight)
+            self.sees_first(mean=mean, log_std=log_std, code=code, row_weight=step.row_weight)
         weight = self.beta * (self.factor if self.training else 1.0)
         return {
             "reconstruction": Term(step.reconstruction(code)),
@@ -148,10 +162,14 @@ class VariationalBottleneck(Bottleneck):
         """Return the KL of each row as in `_divergence`, as a mean over points if it needs some."""
         if self.prior.closed_form:
             return self._divergence(mean, log_std, mean)
-        std, n_points = log_std.exp(), len(self.points)
+        std, points = log_std.exp(), self.points_of_divergence
         return sum(  # type: ignore[return-value]
-            self._divergence(mean, log_std, mean + std * point) / n_points for point in self.points
+            self._divergence(mean, log_std, mean + std * point) / len(points) for point in points
         )
+
+    def _log_prior(self, code: Tensor) -> Tensor:
+        log_prob = self.prior.log_prob(code, **self.state.tensors())
+        return of_shape(log_prob, code.shape[:1], self.prior, "log_prob")
 
     def _free(self, kl: Tensor, row_weight: Tensor | None) -> Tensor:
         """Sum over latents; each costs at least the free bits (Kingma et al. 2016, eq. 15)."""
@@ -160,19 +178,21 @@ class VariationalBottleneck(Bottleneck):
 
     def code(self, h):
         """Return the posterior mean."""
-        return self.seen(h[:, : self.n_components])
+        return self.outer(h[:, : self.n_components])
 
     def axes(self, codes, told):
-        """Return the order of the latents, the most used first: no other turn keeps the posterior."""
+        """Return the latents in the order of their use: no other turn keeps the posterior."""
         used = told["kl"] if self.prior.factorises else codes.var(axis=0)
         return np.eye(self.n_components)[:, np.argsort(-used, kind="stable")]
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Return codes from the prior, on the device of the generator."""
         state = {name: value.to(generator.device) for name, value in self.state.tensors().items()}
+        shape = (n_rows, self.n_components)
         with torch.no_grad():
-            codes = self.prior.sample((n_rows, self.n_components), generator, **state)
-            return self.seen(codes.to(self.points.device)).to(codes.device)
+            codes = self.prior.sample(shape, generator, **state)
+        codes = of_shape(codes, shape, self.prior, "sample")
+        return self.outer(codes.to(self.points.device)).to(codes.device)
 
     def diagnostics(self, h):
         """Return "kl", and "variance" where the prior does not factorise.
@@ -199,9 +219,8 @@ class VariationalBottleneck(Bottleneck):
             expected = sum(log_likelihood(code) / len(self.points) for code in codes)
             return expected - self._mean_divergence(mean, log_std).sum(dim=1)
         log_posterior = -(0.5 * (self.points**2 + math.log(2 * math.pi))).sum(dim=1)
-        state = self.state.tensors()
         ratios = [
-            log_likelihood(code) + self.prior.log_prob(code, **state) - (log_q - log_std.sum(dim=1))
+            log_likelihood(code) + self._log_prior(code) - (log_q - log_std.sum(dim=1))
             for code, log_q in zip(codes, log_posterior, strict=True)
         ]
         return torch.logsumexp(torch.stack(ratios), dim=0) - math.log(len(ratios))
@@ -231,7 +250,7 @@ class GaussianCode(BottleneckSpec):
     @property
     def settles_at(self) -> float:
         """While the KL term comes in, the objective gets worse."""
-        return getattr(self.kl_warmup, "share", 0.0)
+        return self.kl_warmup.settles_at
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""
