@@ -92,6 +92,7 @@ HOME_OF_PRIVATE = {
     "_backward_hooks": "skae/_modules.py",
     "_backward_pre_hooks": "skae/_modules.py",
     "_ConvNd": "skae/_modules.py",
+    "_version": "skae/_modules.py",
     "_foreach_add_": "skae/_kernels/optimizer.py",
     "_foreach_mul_": "skae/_kernels/optimizer.py",
     "_fused_adamw_": "skae/_kernels/optimizer.py",
