@@ -15,7 +15,7 @@ from skae._kernels import csr as csr_file
 from skae._kernels import optimizer as optimizer_file
 from skae._kernels.csr import Csr
 from skae._kernels.input import InputLayer
-from skae._kernels.optimizer import AdamW, RowAdamW
+from skae._kernels.optimizer import SGD, AdamW, RowAdamW
 from skae._kernels.rows import row_gradient
 from tests.helpers import generator, normal
 
@@ -283,6 +283,19 @@ def test_groups_take_the_steps_of_torch(kind, fused):
     for one, other, before in zip(*trained, start, strict=True):
         same(one.data, other.data)
         assert not torch.allclose(one.data, before)
+
+
+@pytest.mark.parametrize("kind", [AdamW, RowAdamW, SGD])
+def test_gradients_are_taken_away_or_set_to_zero(kind):
+    parameters = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))]
+    optimizer = kind([{"params": [one]} for one in parameters], lr=0.1)
+    for set_to_none in (False, True):
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.zero_grad(set_to_none=set_to_none)
+        for parameter in parameters:
+            assert (parameter.grad is None) == set_to_none
+            assert set_to_none or not parameter.grad.any()
 
 
 @fused
