@@ -111,6 +111,8 @@ RESEEDS = {
     "numpy.random.set_state",
     "torch.seed",
     "torch.manual_seed",
+    "torch.default_generator.manual_seed",
+    "torch.default_generator.set_state",
     "torch.set_rng_state",
     "torch.random.seed",
     "torch.random.manual_seed",
