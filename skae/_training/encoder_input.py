@@ -51,7 +51,7 @@ class EncoderInput(nn.Module):
     def forward(self, x: Tensor | Csr) -> Tensor | Csr:
         """Return the rows that the encoder sees; CSR rows are never shifted."""
         if self.training and not self.changes_rows:
-            return x  # and with CSR rows what is known of the places of their entries
+            return x
         x = self.scaled(x)
         if isinstance(x, Csr):
             values = self._bounded(x.values)
