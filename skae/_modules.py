@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils.parametrize import is_parametrized
 
 #: What all convolutions of torch inherit from.
@@ -17,12 +18,16 @@ CONVOLUTION = nn.modules.conv._ConvNd
 
 # A step in the code as a share of the usual size of a unit: small enough for a derivative (the
 # error is a hundredth of what curvature does over the usual size), and large enough for single
-# precision (rounding is a hundred-thousandth of the answer).
+# precision: rounding is a hundred-thousandth of the answer where a unit of usual size moves what
+# the last layer is given by as much as there is of it. Its bias is not there to drown an answer.
 _STEP = 1e-2
 # Units smaller than this share of the largest are moved as if they were as large.
 _SMALLEST = 1e-2
 # "bias" as a word of a name: bias_ih_l0, in_proj_bias, outputBias; not unbiased_weight.
 _BIAS = re.compile(r"(Bias|(?<![a-zA-Z])bias)(es)?(?![a-z])")
+# Layers that are a linear map and a bias.
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 
 
 def linear_layers(module: nn.Module) -> list[nn.Linear]:
@@ -176,7 +181,58 @@ def unit_answers(module: nn.Module, code: Tensor) -> Tensor:
     largest = size.max()
     step = _STEP * torch.where(largest > 0, size.clamp_min(_SMALLEST * largest), 1.0)
     moved = middle + step.diag()
-    with as_in_use(module):
-        answers = module(torch.cat([middle[None], moved]))
-    difference = (answers[1:] - answers[:1]).flatten(1)
+    difference = _differences(module, torch.cat([middle[None], moved]))
     return torch.linalg.vector_norm(difference, dim=1) / (moved.diagonal() - middle)
+
+
+def _differences(module: nn.Module, rows: Tensor) -> Tensor:
+    """Return what a module makes of each row less what it makes of the first, (n_rows - 1, n).
+
+    Where the output is that of a linear layer or a convolution, in whatever shape, the difference
+    is taken in front of that layer: its bias may be so large that nothing is left behind it.
+    """
+    last = _LastLayer()
+    with last.watching(module), as_in_use(module):
+        answers = module(rows)
+    if not last.made(answers):
+        return (answers[1:] - answers[:1]).flatten(1)
+    given, layer = last.given, last.layer
+    without = {} if layer.bias is None else {"bias": torch.zeros_like(layer.bias)}
+    return functional_call(layer, without, (given[1:] - given[:1],)).flatten(1)
+
+
+class _LastLayer:
+    """The last plain linear layer or convolution that a module calls, with its input and output."""
+
+    layer: Any = None
+    given: Any = None
+
+    @contextlib.contextmanager
+    def watching(self, module: nn.Module) -> Iterator[None]:
+        """Note what happens in the layers of a module; those with hooks may do something else."""
+        layers = [part for part in module.modules() if type(part) in _AFFINE]
+        plain = [layer for layer in layers if not has_hooks(layer)]
+        handles = [layer.register_forward_hook(self._note) for layer in plain]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _note(self, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        self.layer, self.given = (layer, inputs[0]) if len(inputs) == 1 else (None, None)
+        # As long as the output is kept, no other tensor is given its memory.
+        self.output, self.version = output, output._version
+
+    def made(self, answers: Tensor) -> bool:
+        """Return whether answers are the output: in the same memory, row by row, and untouched.
+
+        How often something was done to a tensor in its place torch counts in `_version` alone.
+        """
+        if self.layer is None or answers._version != self.version:
+            return False
+        return _memory(answers) == _memory(self.output) and len(self.given) == len(answers)
+
+
+def _memory(tensor: Tensor) -> tuple:
+    return tensor.data_ptr(), tensor.numel(), len(tensor), tensor.stride(0)

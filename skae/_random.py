@@ -96,8 +96,8 @@ def torch_generator(
 
 def numpy_generator(seed: int, stream: Stream | None = None, *key: int) -> np.random.RandomState:
     """Return a numpy generator, of the kind that scikit-learn takes; else as `torch_generator`."""
-    sequence = _sequence(seed, *(() if stream is None else (stream, *key)))
-    return np.random.RandomState(np.random.MT19937(sequence))
+    whole_key = key if stream is None else (stream, *key)
+    return np.random.RandomState(np.random.MT19937(_sequence(seed, *whole_key)))
 
 
 def _sequence(seed: int, *key: int) -> np.random.SeedSequence:
@@ -112,8 +112,21 @@ def global_torch_seed(seed: int) -> Iterator[None]:
     Only for modules written by users, which draw their weights and their dropout from the global
     generators; everything in skae itself takes a generator as an argument.
     """
-    # Looking at a CUDA device that the program does not use would start it up.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    generators = [torch.default_generator]
+    # A CUDA device that the program has not used is not looked at, which would start it up, nor
+    # seeded, which torch would do later, and in the place of a seed of the program's own.
+    if torch.cuda.is_initialized():
+        generators += torch.cuda.default_generators
+    before = [generator.get_state() for generator in generators]
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        if mps is not None:
+            torch.mps.manual_seed(seed)
         yield
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)

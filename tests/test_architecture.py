@@ -96,8 +96,8 @@ HOME_OF_PRIVATE = {
     "_backward_hooks": "skae/_modules.py",
     "_backward_pre_hooks": "skae/_modules.py",
     "_ConvNd": "skae/_modules.py",
+    "_version": "skae/_modules.py",
     "_foreach_add_": "skae/_kernels/optimizer.py",
-    "_foreach_mul_": "skae/_kernels/optimizer.py",
     "_fused_adamw_": "skae/_kernels/optimizer.py",
     "_set_training": "skae/_training/net.py",
 }
@@ -115,6 +115,8 @@ RESEEDS = {
     "numpy.random.set_state",
     "torch.seed",
     "torch.manual_seed",
+    "torch.default_generator.manual_seed",
+    "torch.default_generator.set_state",
     "torch.set_rng_state",
     "torch.random.seed",
     "torch.random.manual_seed",

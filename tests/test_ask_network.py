@@ -293,6 +293,85 @@ def test_units_that_are_hardly_used_have_the_gains_of_the_others():
         torch.testing.assert_close(gains(Tripled(weight), used), expected, rtol=1e-3, atol=0)
 
 
+class Written(nn.Module):
+    """A decoder whose forward pass is written out, with something done to the last output."""
+
+    def __init__(self, last, finish=lambda raw: raw):
+        super().__init__()
+        self.first, self.last, self.finish = nn.Linear(N_UNITS, 6), last, finish
+
+    def forward(self, code):
+        return self.finish(self.last(torch.tanh(self.first(code))))
+
+
+def convolution():
+    return nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 3, 3), nn.Flatten())
+
+
+LAST = {
+    "linear": lambda: Written(nn.Linear(6, 9)),
+    "convolution": lambda: Written(convolution()),
+    "in a sequence": lambda: nn.Sequential(nn.Linear(N_UNITS, 6), nn.SELU(), nn.Linear(6, 9)),
+    "reshaped": lambda: Written(nn.Linear(6, 9), lambda raw: raw.view(-1, 3, 3).flatten(1)),
+}
+
+
+def seeded(make):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make()
+
+
+def last_bias(decoder):
+    return [parameter for name, parameter in decoder.named_parameters() if "bias" in name][-1]
+
+
+@pytest.mark.parametrize("kind", LAST)
+def test_a_large_bias_of_the_last_layer_drowns_no_gain_of_small_codes(kind):
+    decoder, code = seeded(LAST[kind]), 1e-3 * codes()
+    expected = jacobian_norms(copy.deepcopy(decoder).double(), code.double()).float()
+    with torch.no_grad():
+        last_bias(decoder).fill_(1e4)
+    found = gains(decoder, code)
+    torch.testing.assert_close(found.detach(), expected, rtol=0.02, atol=0)
+    weights = [parameter for parameter in decoder.parameters() if parameter.ndim > 1]
+    slopes = torch.autograd.grad(found.log().sum(), weights)
+    # A gain grows with the last weight as fast as that does.
+    torch.testing.assert_close((slopes[-1] * weights[-1]).sum().item(), float(N_UNITS))
+
+
+FINISHES = {
+    "softplus": nn.functional.softplus,
+    "in place": lambda raw: raw.sigmoid_(),
+    "times two": lambda raw: 2.0 * raw,
+    "turned": lambda raw: raw.flip(1),
+}
+
+
+@pytest.mark.parametrize("finish", FINISHES)
+def test_what_is_done_behind_the_last_layer_counts(finish):
+    decoder = seeded(lambda: Written(nn.Linear(6, N_UNITS + 1), FINISHES[finish]))
+    code = codes()
+    expected = jacobian_norms(decoder, code)
+    torch.testing.assert_close(gains(decoder, code).detach(), expected, rtol=0.05, atol=1e-5)
+
+
+def test_rows_that_stand_on_another_axis_in_the_last_layer_are_no_rows():
+    class Turned(nn.Module):  # as many places of a sequence as rows
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(1, 1)
+
+        def forward(self, code):
+            steps = torch.arange(1.0, len(code) + 1)[:, None]
+            return self.last((steps * code.square().sum(dim=1))[..., None])[..., 0].T
+
+    decoder, code = seeded(Turned), 1.0 + codes()
+    slopes = 2.0 * code.mean(dim=0) * torch.arange(1.0, N_UNITS + 2).norm()
+    expected = (slopes * decoder.last.weight[0]).abs().detach()
+    torch.testing.assert_close(gains(decoder, code).detach(), expected, rtol=0.03, atol=0)
+
+
 @pytest.mark.parametrize("activation", ["identity", "relu"])
 def test_closed_form_of_linear_layers_is_the_answer_of_orthonormal_ones(activation):
     # Wide layers that keep lengths; units that are all on go through a rectifier as they are.

@@ -753,6 +753,29 @@ def test_callback_of_the_user_sees_every_batch_and_epoch():
     assert (counter.batches, counter.epochs) == (20, 5)
 
 
+HOOKS_OF_A_STEP = ["on_batch_begin", "on_grad_computed", "on_batch_end"]
+
+
+def of_the_class(name, hear):
+    return type("Listener", (Callback,), {name: lambda self, *_, **given: hear(given)})()
+
+
+def of_the_object(name, hear):
+    callback = Callback()
+    setattr(callback, name, lambda *_, **given: hear(given))
+    return callback
+
+
+@pytest.mark.parametrize("name", HOOKS_OF_A_STEP)
+@pytest.mark.parametrize("make", [of_the_class, of_the_object])
+def test_a_callback_hears_each_step_whatever_it_leaves_out(name, make):
+    heard, epochs = [], Counter()
+    listener = make(name, heard.append)
+    AutoencoderTransformer(**QUICK, batch_size=50, callbacks=[Callback(), epochs, listener]).fit(X)
+    assert len(heard) == epochs.batches == 20
+    assert all(given["training"] for given in heard)
+
+
 class Reader(Callback):
     """Notes the rows of each training batch, by epoch."""
 

@@ -219,6 +219,43 @@ def test_raw_outputs_are_never_made_for_more_columns_than_a_chunk_has(
     assert max(n_columns) == min(chunk, N_FEATURES)
 
 
+# Of each row, with a gradient.
+
+
+@every_likelihood
+@pytest.mark.parametrize("upstream", [[0.0] * 4, [0.5, 0.0, -2.0, 1.0]], ids=["zeros", "mixed"])
+@pytest.mark.parametrize("frozen", [(), (0,), (1,), (2,), (1, 2), (3,)], ids=str)
+def test_gradient_of_the_log_likelihood_of_each_row_is_that_of_dense_rows(
+    likelihood, upstream, frozen
+):
+    case, upstream = make_case(likelihood, n_rows=4), torch.tensor(upstream).double()
+    trained = []
+    for place, parameter in enumerate(case.parameters()):
+        parameter.requires_grad_(place not in frozen)
+        trained += [parameter] * parameter.requires_grad
+    options = LossOptions(torch.ones(4).double())
+    found = csr_log_likelihood(case.csr(), case.inputs(), options)
+    expected = dense_log_likelihood(case)
+    close(found, expected)
+    gradients = [
+        torch.autograd.grad(value, trained, upstream, materialize_grads=True)
+        for value in (found, expected)
+    ]
+    close(*gradients)
+
+
+@every_likelihood
+def test_a_second_derivative_is_refused_and_never_wrong(likelihood):
+    case = make_case(likelihood)
+    options = LossOptions(some_weights(case))
+    losses = csr_loss, lambda *given: csr_log_likelihood(*given).sum()
+    for loss in losses:
+        value = loss(case.csr(), case.inputs(), options)
+        (slope,) = torch.autograd.grad(value, [case.hidden], create_graph=True)
+        with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
+            slope.sum().backward()
+
+
 # Some columns for all.
 
 SAMPLED = [one for one in LIKELIHOOD_VARIANTS if one.structure != "squared_error"]

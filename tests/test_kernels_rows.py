@@ -15,7 +15,7 @@ from skae._kernels import csr as csr_file
 from skae._kernels import optimizer as optimizer_file
 from skae._kernels.csr import Csr
 from skae._kernels.input import InputLayer
-from skae._kernels.optimizer import AdamW, RowAdamW
+from skae._kernels.optimizer import SGD, AdamW, RowAdamW
 from skae._kernels.rows import row_gradient
 from tests.helpers import generator, normal
 
@@ -68,8 +68,9 @@ def test_rows_come_from_scipy_and_from_entries_as_they_are(dense, index_type, da
     row, column = dense.nonzero(as_tuple=True)
     again = Csr.from_entries(row, column, dense[row, column], tuple(dense.shape))
     assert torch.equal(again.dense(), dense)
-    del again.__dict__["rows"]  # worked out, not given
-    assert torch.equal(again.rows, row)
+    assert again.rows is row
+    worked_out = Csr(again.indptr, again.indices, again.values, again.n_features)
+    assert torch.equal(worked_out.rows, row)
 
 
 @pytest.mark.parametrize("numpy_type", [np.int32, np.int64])
@@ -163,10 +164,12 @@ def test_dots_without_the_library_are_gathered(monkeypatch):
 
 def test_other_values_in_the_same_places_share_what_is_known_of_them():
     x = csr_of(sparse_table())
-    assert "by_column" not in x.with_values(x.values).__dict__
-    known = x.by_column, x.rows
+    before = x.with_values(-x.values)  # where nothing was known yet
+    known = before.by_column, before.rows
     other = x.with_values(2 * x.values)
-    assert (other.by_column, other.rows) == known
+    for rows in (x, other):
+        assert rows.by_column is known[0]
+        assert rows.rows is known[1]
     assert torch.equal(other.dense(), 2 * x.dense())
     assert torch.equal(
         other.transposed_product(torch.ones(9, 1).double())[:, 0], 2 * x.column_sums(x.values)
@@ -283,6 +286,19 @@ def test_groups_take_the_steps_of_torch(kind, fused):
     for one, other, before in zip(*trained, start, strict=True):
         same(one.data, other.data)
         assert not torch.allclose(one.data, before)
+
+
+@pytest.mark.parametrize("kind", [AdamW, RowAdamW, SGD])
+def test_gradients_are_taken_away_or_set_to_zero(kind):
+    parameters = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))]
+    optimizer = kind([{"params": [one]} for one in parameters], lr=0.1)
+    for set_to_none in (False, True):
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.zero_grad(set_to_none=set_to_none)
+        for parameter in parameters:
+            assert (parameter.grad is None) == set_to_none
+            assert set_to_none or not parameter.grad.any()
 
 
 @fused

@@ -132,6 +132,35 @@ def test_global_generator_is_put_back_after_an_error():
         raise KeyError
 
 
+def test_a_device_that_is_not_used_yet_starts_with_the_seed_of_the_program(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    with global_torch_seed(7):
+        pass
+    assert not seeds
+
+
+def test_generators_of_devices_in_use_are_seeded_and_put_back(monkeypatch):
+    cuda, mps = (torch.Generator().manual_seed(place) for place in (1, 2))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "default_generators", (cuda,))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for name, method in (
+        ("get_rng_state", mps.get_state),
+        ("set_rng_state", mps.set_state),
+        ("manual_seed", mps.manual_seed),
+    ):
+        monkeypatch.setattr(torch.mps, name, method)
+    before = cuda.get_state(), mps.get_state()
+    with global_torch_seed(7):
+        drawn = [torch.rand(3, generator=generator) for generator in (cuda, mps)]
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(7))
+    assert all(torch.equal(one, expected) for one in drawn)
+    assert torch.equal(cuda.get_state(), before[0])
+    assert torch.equal(mps.get_state(), before[1])
+
+
 def test_nearby_seeds_give_different_streams():
     streams = [torch.rand(4, generator=torch_generator(seed, Stream.WEIGHTS)) for seed in range(5)]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(streams, 2))

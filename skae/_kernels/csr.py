@@ -24,6 +24,25 @@ class ByColumn(NamedTuple):
     rows: Tensor  # (n_stored,), the row of each
 
 
+class _Places:
+    """Where entries stand, and what was worked out about it, for all rows that have them there."""
+
+    def __init__(self, indptr: Tensor, indices: Tensor):
+        self.indptr, self.indices = indptr, indices
+
+    @cached_property
+    def rows(self) -> Tensor:
+        n_stored = self.indptr.diff().long()
+        rows = torch.arange(len(n_stored), device=n_stored.device)
+        return rows.repeat_interleave(n_stored, output_size=len(self.indices))
+
+    @cached_property
+    def by_column(self) -> ByColumn:
+        columns, order = self.indices.sort(stable=True)
+        used, n_stored = columns.unique_consecutive(return_counts=True)
+        return ByColumn(used.long(), _offsets(n_stored), order, self.rows[order])
+
+
 class Csr:
     """Sparse rows.
 
@@ -38,6 +57,7 @@ class Csr:
     def __init__(self, indptr: Tensor, indices: Tensor, values: Tensor, n_features: int):
         self.indptr, self.indices, self.values = indptr, indices, values
         self.n_features = n_features
+        self._places = _Places(indptr, indices)
 
     @classmethod
     def from_scipy(cls, X, device: str | torch.device = "cpu", dtype=torch.float32) -> Csr:
@@ -57,7 +77,7 @@ class Csr:
         """Return the rows that these entries make; they are sorted by row and then column."""
         n_stored = torch.bincount(row, minlength=shape[0])
         rows = cls(_offsets(n_stored), column, value, shape[1])
-        rows.__dict__["rows"] = row  # known already
+        rows._places.rows = row  # known already
         return rows
 
     def __len__(self) -> int:
@@ -73,27 +93,20 @@ class Csr:
         """Where the entries lie."""
         return self.values.device
 
-    @cached_property
+    @property
     def rows(self) -> Tensor:
         """The row of each entry, int64."""
-        n_stored = self.indptr.diff().long()
-        places = torch.arange(len(self), device=self.device)
-        return places.repeat_interleave(n_stored, output_size=len(self.values))
+        return self._places.rows
 
-    @cached_property
+    @property
     def by_column(self) -> ByColumn:
         """The same entries sorted by column."""
-        columns, order = self.indices.sort(stable=True)
-        used, n_stored = columns.unique_consecutive(return_counts=True)
-        return ByColumn(used.long(), _offsets(n_stored), order, self.rows[order])
+        return self._places.by_column
 
     def with_values(self, values: Tensor) -> Csr:
         """Return rows with other values in the same places."""
         other = Csr(self.indptr, self.indices, values, self.n_features)
-        # What was worked out about the places holds for both.
-        for name in ("rows", "by_column"):
-            if name in vars(self):
-                vars(other)[name] = vars(self)[name]
+        other._places = self._places
         return other
 
     def take(self, index: Tensor) -> Csr:

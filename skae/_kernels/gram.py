@@ -22,6 +22,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from skae._kernels.csr import Csr
 from skae._kernels.last_layer import LastLayerInputs, LossOptions
@@ -71,6 +72,7 @@ class _SquaredErrors(torch.autograd.Function):
         return errors.clamp_min_(0.0)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, upstream):
         hidden, weight, bias, row_weight, projected = ctx.saved_tensors
         mean, total, linear, cross, ones = ctx.sums

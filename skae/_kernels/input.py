@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from skae._kernels.csr import Csr
 from skae._kernels.rows import row_gradient
@@ -60,6 +61,7 @@ class _Product(torch.autograd.Function):
         return x.product(weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, upstream):
         values = ctx.x.transposed_product(upstream.contiguous())
         rows = ctx.x.by_column.columns

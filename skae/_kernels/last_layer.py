@@ -50,6 +50,7 @@ class LastLayer:
         shape = (self.likelihood.n_outputs, x.n_features)
         self.weight = layer.weight.detach().view(*shape, -1)
         self.bias = layer.bias.detach().view(shape)
+        self._gathered: tuple[Any, Any] = (None, None)  # columns, and their weights
 
     def free_at(self, columns: Tensor | slice) -> Free:
         """Return the free parameters of some columns."""
@@ -88,7 +89,10 @@ class LastLayer:
 
     def weight_of(self, columns: Tensor | slice) -> Tensor:
         """Return the weights of some columns, (n_outputs * n_columns, n_hidden)."""
-        return self.weight[:, columns].flatten(0, 1)
+        # A sample is a copy, and asked for again by the gradient.
+        if self._gathered[0] is not columns:
+            self._gathered = columns, self.weight[:, columns].flatten(0, 1)
+        return self._gathered[1]
 
     def raw(self, columns: Tensor | slice) -> Tensor:
         """Return the raw outputs in some columns, (n_rows, n_outputs * n_columns)."""

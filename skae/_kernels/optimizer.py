@@ -25,12 +25,23 @@ class _UncompiledMixin:
     first fit of a process (`benchmarks/first_fit.py`), and do nothing where nothing is compiled.
     """
 
+    param_groups: list[dict[str, Any]]
+
     add_param_group = inspect.unwrap(Optimizer.add_param_group)
-    zero_grad = inspect.unwrap(Optimizer.zero_grad)
     state_dict = inspect.unwrap(Optimizer.state_dict)
     load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Take gradients away or, if asked to, set them to zero."""
+        if not set_to_none:
+            _torch_zero_grad(self, set_to_none=False)
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
+
+_torch_zero_grad = inspect.unwrap(Optimizer.zero_grad)
 _torch_step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 _ONE = torch.tensor(1.0, device="cpu")
 
@@ -50,25 +61,16 @@ def _adamw_step(optimizer: torch.optim.AdamW) -> None:
     """Make the step of AdamW for all dense gradients.
 
     Torch sorts the tensors of each group by device and type anew in every step; here all are of one
-    kind. Groups that differ in their decay alone take one step, for decay that is decoupled is a
-    factor that comes before it. What is not fused, and the first step, which makes the state, is
-    left to torch.
+    kind. What is not fused, and the first step, which makes the state, is left to torch.
     """
-    trained = [_with_gradient(group) for group in optimizer.param_groups]
-    known = all(optimizer.state.get(parameter) for group in trained for parameter in group)
-    if not known or not all(group["fused"] for group in optimizer.param_groups):
+    trained = [(group, *_with_gradient(optimizer, group)) for group in optimizer.param_groups]
+    if not all(group["fused"] and all(states) for group, _, states in trained):
         _torch_step(optimizer)
         return
-    alike: dict[tuple, list[Tensor]] = {}
-    for group, parameters in zip(optimizer.param_groups, trained, strict=True):
-        decay = 1.0 - group["lr"] * group["weight_decay"]
-        if parameters and decay != 1.0:
-            torch._foreach_mul_(parameters, decay)
-        alike.setdefault((group["lr"], group["betas"], group["eps"]), []).extend(parameters)
-    for (rate, betas, eps), parameters in alike.items():
+    _count([state["step"] for _, _, states in trained for state in states])
+    for group, parameters, states in trained:
         if parameters:
-            states = [optimizer.state[parameter] for parameter in parameters]
-            _fused_step(parameters, states, rate, betas, eps)
+            _fused_step(group, parameters, states)
 
 
 def _evaluated(closure) -> Any:
@@ -79,30 +81,35 @@ def _evaluated(closure) -> Any:
         return closure()
 
 
-def _with_gradient(group: dict) -> list[Tensor]:
-    return [parameter for parameter in group["params"] if parameter.grad is not None]
+def _with_gradient(optimizer: Optimizer, group: dict) -> tuple[list[Any], list[dict]]:
+    """Return the parameters of a group that have a gradient, and their states."""
+    parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+    return parameters, [optimizer.state.get(parameter, {}) for parameter in parameters]
 
 
-def _fused_step(parameters: list[Any], states: list[dict], rate, betas, eps) -> None:
-    """Make the step of Adam, without a decay."""
-    steps = [state["step"] for state in states]
-    # On the CPU a number would be made a tensor for each of them.
-    if steps[0].device.type == "cpu":
+def _count(steps: list[Tensor]) -> None:
+    """Count a step of each parameter, all on one device."""
+    if steps and steps[0].device.type == "cpu":
+        # There a number would be made a tensor for each of them.
         torch._foreach_add_(steps, _ONE, alpha=1.0)
-    else:
+    elif steps:
         torch._foreach_add_(steps, 1)
+
+
+def _fused_step(group: dict, parameters: list[Any], states: list[dict]) -> None:
+    """Make the step of a group; steps are counted."""
     torch._fused_adamw_(
         parameters,
         [parameter.grad for parameter in parameters],
         [state["exp_avg"] for state in states],
         [state["exp_avg_sq"] for state in states],
         [],
-        steps,
-        lr=rate,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=0.0,
-        eps=eps,
+        [state["step"] for state in states],
+        lr=group["lr"],
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
         amsgrad=False,
         maximize=False,
     )

@@ -112,13 +112,20 @@ class _Rows(torch.autograd.Function):
         with torch.enable_grad():
             hidden = inputs.hidden.detach().requires_grad_()
             free = {name: value.detach().requires_grad_() for name, value in inputs.free.items()}
-            again = inputs._replace(hidden=hidden, free=free)
-            loss = hidden.new_zeros(())
-            for sign in (1.0, -1.0):  # a loss is for weights that are not negative
-                weight = (-sign * upstream).clamp_min(0.0)
-                if weight.any():
-                    options = ctx.options._replace(row_weight=weight)
-                    loss = loss + sign * csr_loss(ctx.x, again, options)
-        given = [hidden, inputs.layer.weight, inputs.layer.bias, *free.values()]
-        found = torch.autograd.grad(loss, given, allow_unused=True)
-        return *found[:3], None, None, None, *found[3:]
+            loss = _weighted_loss(ctx, inputs._replace(hidden=hidden, free=free), upstream)
+        given = [hidden, inputs.layer.weight, inputs.layer.bias, None, None, None, *free.values()]
+        places = [place for place, needed in enumerate(ctx.needs_input_grad) if needed]
+        found = torch.autograd.grad(loss, [given[place] for place in places], allow_unused=True)
+        gradients = dict(zip(places, found, strict=True))
+        return tuple(map(gradients.get, range(len(given))))
+
+
+def _weighted_loss(ctx, inputs: LastLayerInputs, upstream: Tensor) -> Tensor:
+    """Return the sum of the log-likelihoods of rows, each times what came from above."""
+    # A loss is for weights that are not negative. Where all are zero, so is the gradient.
+    signs = [sign for sign in (1.0, -1.0) if (sign * upstream < 0).any()] or [1.0]
+    loss = inputs.hidden.new_zeros(())
+    for sign in signs:
+        options = ctx.options._replace(row_weight=(-sign * upstream).clamp_min(0.0))
+        loss = loss + sign * csr_loss(ctx.x, inputs, options)
+    return loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class ColumnSquares(torch.autograd.Function):
@@ -20,6 +21,7 @@ class ColumnSquares(torch.autograd.Function):
         return row_weight @ part.square()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, upstream):
         rows, part, row_weight = ctx.saved_tensors
         values = 2.0 * upstream * part * row_weight[:, None]

@@ -38,6 +38,7 @@ class EncoderInput(nn.Module):
         scale = shift = None
         self.logarithm = scaling is not None and scaling.logarithm
         self.norm = norm
+        self.changes_rows = scaling is not None or norm is not None
         if scaling is not None:
             scale = _tensor(scaling.scale)
             # Already divided by the scale.
@@ -49,6 +50,8 @@ class EncoderInput(nn.Module):
 
     def forward(self, x: Tensor | Csr) -> Tensor | Csr:
         """Return the rows that the encoder sees; CSR rows are never shifted."""
+        if self.training and not self.changes_rows:
+            return x
         x = self.scaled(x)
         if isinstance(x, Csr):
             values = self._bounded(x.values)

@@ -258,11 +258,12 @@ class AutoencoderModule(nn.Module):
 
     def _share_of_rows(self, x: Tensor | Csr, row_weight: Tensor | None) -> Tensor:
         """Return how much each row counts in the mean over a batch."""
+        n_rows = x.shape[0]
         if row_weight is None:
             like = x.values if isinstance(x, Csr) else x
-            share = like.new_full((len(x),), 1.0 / len(x))
+            share = like.new_full((n_rows,), 1.0 / n_rows)
         else:
-            share = row_weight / len(x)
+            share = row_weight / n_rows
         if self.total_cap is None or not self.training:
             return share
         total = x.totals() if isinstance(x, Csr) else x.sum(dim=1, keepdim=True)

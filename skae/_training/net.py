@@ -9,7 +9,7 @@ import warnings
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer
+from skorch.callbacks import Callback, EpochTimer
 from skorch.exceptions import DeviceWarning
 from skorch.utils import TeeGenerator
 from torch import nn
@@ -31,15 +31,18 @@ _ASK_THE_ESTIMATOR = (
     "those of rows held out, such as 'valid_objective', with early_stopping=True."
 )
 
+_CALLS_OF_A_STEP = ("on_batch_begin", "on_grad_computed", "on_batch_end")
+
 
 class AutoencoderNet(NeuralNet):
     """A ``skorch.NeuralNet`` whose datasets are `Rows` and whose loss has named terms.
 
-    It differs from its parent in four ways. Batches are slices of tensors on the device. Losses
+    It differs from its parent in five ways. Batches are slices of tensors on the device. Losses
     stay on the device until an epoch is over, so that no step waits for the one before; the history
     therefore has a row for each epoch and none for each batch. And everything random is drawn from
     generators that are derived from ``seed`` and the number of epochs done. A real Ctrl-C, which
-    skorch takes for the end of a training, goes on to the caller.
+    skorch takes for the end of a training, goes on to the caller. And of the calls that skorch
+    makes in a step, those are left out that no callback listens to at the start of the epoch.
 
     Parameters
     ----------
@@ -56,6 +59,7 @@ class AutoencoderNet(NeuralNet):
         self.seed = seed
         self.lowest_losses: dict[str, float] = {}
         self.start: Moment | None = None  # while a net that was trained before is trained on
+        self._unheard: set[str] = set()  # of the calls of a step, in this epoch
         super().__init__(*args, **kwargs)
 
     @property
@@ -69,6 +73,8 @@ class AutoencoderNet(NeuralNet):
 
     def notify(self, method_name, **kwargs):
         """Call the callbacks; one that raises an interrupt after an epoch ends the training."""
+        if method_name in self._unheard:
+            return
         try:
             super().notify(method_name, **kwargs)
         except KeyboardInterrupt as interrupt:
@@ -180,12 +186,13 @@ class AutoencoderNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        record = _EpochRecord()
+        record, self._unheard = _EpochRecord(), _unheard(self)
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             record.add(step["loss"], step["terms"], len(batch.x))
             self.notify("on_batch_end", batch=batch, training=training, **step)
+        self._unheard = set()
         for name, value in record.means().items():
             self.history.record(f"{prefix}_{name}", value)
         self._record_best(f"{prefix}_loss")
@@ -254,6 +261,21 @@ def _is_from_a_raise_statement(interrupt: KeyboardInterrupt) -> bool:
     statement = code.co_code[last : last + 1] == bytes([dis.opmap["RAISE_VARARGS"]])
     again = isinstance(interrupt.__context__, KeyboardInterrupt)  # caught, and raised once more
     return statement and not again and handler not in codes
+
+
+def _unheard(net: NeuralNet) -> set[str]:
+    """Return which of the calls of a step the net and all callbacks have an empty method for.
+
+    Found once an epoch: to make these calls takes a thirtieth of a small step.
+    """
+    listeners = [net, *(callback for _, callback in net.callbacks_)]
+    return {name for name in _CALLS_OF_A_STEP if not any(_hears(one, name) for one in listeners)}
+
+
+def _hears(listener, name: str) -> bool:
+    """Return whether an object has another method than the empty one of skorch."""
+    method = getattr(getattr(listener, name), "__func__", None)
+    return method not in (getattr(Callback, name), getattr(NeuralNet, name))
 
 
 class WeightedSum(nn.Module):

@@ -80,14 +80,14 @@ class Gaussian(Likelihood):
         """Return the log-density of each entry."""
         variance = self.noise_variance(log_variance)
         constant = -0.5 * (variance.log() + _LOG_TWO_PI)
-        return torch.addcmul(constant, (x - raw).square(), -0.5 / variance)
+        return torch.addcmul(constant, (x - raw).square(), variance.reciprocal(), value=-0.5)
 
     def variance_weight(self, *, log_variance: Tensor) -> Tensor | None:
         """Return the variance of each column over their mean."""
         if self.variance == "shared":
             return None
         variance = self.noise_variance(log_variance.detach())
-        return variance * (len(variance) / variance.sum())
+        return variance / variance.mean()
 
     def mean(self, raw: Tensor, **parameters: Tensor) -> Tensor:
         """Return the raw output itself."""
