@@ -20,7 +20,7 @@ from skae._training.fitted import FittedModel
 from skae._training.going_on import following, go_on
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
-from skae._training.trainer import find_length, train
+from skae._training.trainer import train
 from skae.exceptions import NonFiniteLossError
 
 
@@ -64,15 +64,14 @@ def fit_model(
         attribute ``model``.
     """
     index, weight = merge_duplicates(X, weight)
-    length = None
+    make = None
     if previous is None and training.early_stopping == "auto" and stops_early(spec, len(index)):
-        make = partial(build, X, spec=spec, training=training)
-        length = find_length(make, X, index, weight, training)
+        make = partial(build, X, spec=spec)
     model = go_on(previous, spec, training) if previous else build(X, index, weight, spec, training)
     rows = X[representatives(index, weight)]
     try:
         with following(model.net, training):
-            model.converged = train(model, X, index, weight, training, length)
+            model.converged = train(model, X, index, weight, training, make)
     except NonFiniteLossError as error:
         model.summarise_training(rows)
         resumed = previous is not None

@@ -114,7 +114,8 @@ class FittedModel:
         largest = np.abs(loadings).argmax(axis=0)
         sign = np.sign(loadings[largest, np.arange(axes.shape[1])])
         centre = centre if bottleneck.centres else np.zeros_like(centre)
-        bottleneck.turn_to(axes * np.where(sign == 0, 1.0, sign), centre)
+        device = next(self.net.module_.parameters()).device
+        bottleneck.turn_to(axes * np.where(sign == 0, 1.0, sign), centre, device)
 
     def history(self) -> dict[str, list[float]]:
         """Return each named term of each epoch; those of held-out rows start with "valid_"."""

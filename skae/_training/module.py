@@ -156,7 +156,7 @@ class AutoencoderModule(nn.Module):
         words = None if start is None else start.words
         self.words = None
         if words is not None:
-            own = derive_seed(seed, Stream.WEIGHTS, 1)
+            own = derive_seed(seed, Stream.WEIGHTS_OF_FEATURES)
             self.words = WordModel(words, row_scaling, network, layout, own)
         given = start is not None and likelihood.location_scale
         noise_variance = start.noise_variance if given else columns.variance  # type: ignore

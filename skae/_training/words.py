@@ -58,7 +58,7 @@ class WordFeatures(nn.Module):
         if self.shift is not None:
             values = values + self.shift[columns]
         if self.logarithm:
-            values = torch.where(values > 0, 1.0 + values.clamp_min(1.0).log(), 0.0)
+            values = values.clamp(0.0, 1.0) + values.clamp_min(1.0).log()
         return values * self.weight[columns]
 
 

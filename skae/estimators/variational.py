@@ -133,8 +133,9 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
 
     def _bottleneck(self, init):
         warmup = self.kl_warmup
-        if isinstance(warmup, str):  # a start in closed form has nothing to find first
-            warmup = _WARMUP if init is None else 0.0
+        if isinstance(warmup, str):  # a start that is a model has nothing to find first
+            is_model = init is not None and self.likelihood_.location_scale
+            warmup = 0.0 if is_model else _WARMUP
         warmup = LinearWarmup(warmup) if isinstance(warmup, Real) else warmup
         return GaussianCode(
             prior=resolve(self.prior, PRIORS),

@@ -28,9 +28,12 @@ class AutoInit(Init):
 
     def fit(self, rows, n_components, code, seed):
         """Return the start of the kind that suits the rows."""
+        start = None
         if is_like_texts(rows):
-            return CooccurrenceInit().fit(rows, n_components, code, seed)
-        return PCAInit().fit(rows, n_components, code, seed) if self.linear else None
+            start = CooccurrenceInit().fit(rows, n_components, code, seed)
+        if start is None and self.linear:
+            start = PCAInit().fit(rows, n_components, code, seed)
+        return start
 
 
 def is_like_texts(rows: StartRows) -> bool:

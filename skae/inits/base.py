@@ -11,6 +11,9 @@ from skae._validation import Component
 from skae.inits.rows import StartRows
 from skae.inits.words import Words
 
+#: Lowest noise variance of a start, in the units of the network: that of the likelihood "gaussian".
+LOWEST_NOISE = 1e-2
+
 
 class LinearStart(NamedTuple):
     """A linear model of rows of mean ``mean``, in the units of the network.

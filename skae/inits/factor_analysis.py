@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from skae.inits.base import Init
+from skae.inits.base import LOWEST_NOISE, Init
 from skae.inits.pca import _padded
 from skae.inits.rows import StartRows
 
 _MOST_ITERATIONS, _TOLERANCE = 200, 1e-3
-# Lowest noise variance, as a share of the squared scale of a column.
-_LOWEST, _LOWEST_OF_CONSTANT = 1e-2, 1e-2
 
 
 class FactorAnalysisInit(Init):
@@ -66,8 +64,7 @@ class FactorAnalysisInit(Init):
     def _iterate(self, rows: StartRows, k: int, seed: int) -> tuple:
         """Return the noise variances, the directions, and their variances over the noise."""
         believed = 2 * rows.n_rows / np.maximum(rows.kurtosis - 3.0, 1e-3)
-        lowest = np.where(rows.constant, _LOWEST_OF_CONSTANT, _LOWEST)
-        noise = np.maximum(rows.variance, lowest)
+        noise = np.maximum(rows.variance, LOWEST_NOISE)
         basis = None
         for _ in range(_MOST_ITERATIONS):
             values, axes, basis = rows.leading(1.0 / np.sqrt(noise), k, basis, seed)
@@ -75,7 +72,7 @@ class FactorAnalysisInit(Init):
             explained = noise * (np.square(axes) @ (gain - 1.0))
             left = np.maximum(rows.variance - explained, 0.0)
             new = (believed * left + rows.variance) / (believed + 1) if self.shrink else left
-            new = np.maximum(new, lowest)
+            new = np.maximum(new, LOWEST_NOISE)
             moved = np.abs(np.log(new / noise)).max()
             noise = new
             if moved < _TOLERANCE:
@@ -93,11 +90,12 @@ def _shrunk(values: np.ndarray, g: float) -> np.ndarray:
     """Return the variance that new rows have along sample eigenvectors of unit noise.
 
     With e the population eigenvalue and c^2 the squared cosine between the directions, it is 1 +
-    (e - 1) c^2 (Donoho, Gavish and Johnstone 2018, equations 1.9 to 1.11).
+    (e - 1) c^2 (Donoho, Gavish and Johnstone 2018, equations 1.9 to 1.11), where c^2 = (1 - g /
+    (e - 1)^2) / (1 + g / (e - 1)).
     """
     edge = (1.0 + np.sqrt(g)) ** 2
     above = np.maximum(values, edge) + 1.0 - g
     spike = (above + np.sqrt(np.maximum(above**2 - 4.0 * np.maximum(values, edge), 0.0))) / 2.0
-    excess = np.maximum(spike - 1.0, np.finfo(np.float64).tiny)
-    cosine = (1.0 - g / excess**2) / (1.0 + g / excess)
-    return np.where(values > edge, 1.0 + excess * np.clip(cosine, 0.0, 1.0), 1.0)
+    excess = np.maximum(spike - 1.0, 0.0)
+    kept = (excess**2 - g) / np.maximum(excess + g, np.finfo(np.float64).tiny)
+    return np.where(values > edge, 1.0 + np.maximum(kept, 0.0), 1.0)

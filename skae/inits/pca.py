@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skae.inits.base import Init, LinearStart
+from skae.inits.base import LOWEST_NOISE, Init, LinearStart
 
 
 class PCAInit(Init):
@@ -32,10 +32,10 @@ class PCAInit(Init):
         if code != "gaussian":
             axes = np.where(values > 0, axes, 0.0)
             return _padded(rows.mean, axes, axes.T, noise, np.ones(len(values)), n_components)
-        tiny = np.finfo(np.float64).tiny
-        length = np.sqrt(np.maximum(values - noise[0], 0.0))
-        encode = axes * (length / np.maximum(values, tiny))
-        variance = np.where(length > 0, noise[0] / np.maximum(values, tiny), 1.0)
+        noise = np.maximum(noise, LOWEST_NOISE)
+        values = np.maximum(values, noise[0])  # of the model, along the axes
+        length = np.sqrt(values - noise[0])
+        encode, variance = axes * (length / values), noise[0] / values
         return _padded(rows.mean, encode, (axes * length).T, noise, variance, n_components)
 
 

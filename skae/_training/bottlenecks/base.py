@@ -145,11 +145,10 @@ class Bottleneck(nn.Module, ABC):
         """
         return None
 
-    def turn_to(self, axes: np.ndarray, centre: np.ndarray) -> None:
+    def turn_to(self, axes: np.ndarray, centre: np.ndarray, device: torch.device) -> None:
         """From now on, let users see ``(code - centre) @ axes``."""
-        like = next(iter(self.buffers()), torch.zeros(()))
-        self.turn = torch.tensor(axes, dtype=torch.float32, device=like.device)
-        self.centre = torch.tensor(centre, dtype=torch.float32, device=like.device)
+        self.turn = torch.tensor(axes, dtype=torch.float32, device=device)
+        self.centre = torch.tensor(centre, dtype=torch.float32, device=device)
 
     def outer(self, code: Tensor) -> Tensor:
         """Return codes as users see them."""
