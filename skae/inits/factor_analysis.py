@@ -48,7 +48,9 @@ class FactorAnalysisInit(Init):
     >>> from skae import VAETransformer
     >>> from skae.inits import FactorAnalysisInit
     >>> X, _ = load_iris(return_X_y=True)
-    >>> vae = VAETransformer(2, init=FactorAnalysisInit(shrink=False), tol=0.1, random_state=0)
+    >>> vae = VAETransformer(
+    ...     2, init=FactorAnalysisInit(shrink=False), early_stopping=False, tol=0.1
+    ... )
     >>> vae.fit_transform(X).shape
     (150, 2)
     """
