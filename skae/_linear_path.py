@@ -66,6 +66,7 @@ def _joined(n_more: int, layer: nn.Linear, axis: int) -> nn.Linear:
     wider.in_features = layer.in_features + (n_more if axis == 1 else 0)
     shape = (n_more, layer.in_features) if axis == 0 else (layer.out_features, n_more)
     weight, bias = layer.weight.detach(), layer.bias.detach()
-    wider.weight = nn.Parameter(torch.cat([torch.zeros(shape), weight], dim=axis))
-    wider.bias = nn.Parameter(torch.cat([torch.zeros(n_more), bias]) if axis == 0 else bias.clone())
+    wider.weight = nn.Parameter(torch.cat([weight.new_zeros(shape), weight], dim=axis))
+    more = bias.new_zeros(n_more if axis == 0 else 0)
+    wider.bias = nn.Parameter(torch.cat([more, bias]))
     return wider
