@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 _CACHE_LINE = 16  # numbers of single precision
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from skae._training.specification import ModelSpec
+from skae._training.specification import ModelSpec, TrainingSpec
 from skae.likelihoods import Likelihood
 
 
@@ -79,13 +79,15 @@ def choose_n_epochs(
     return max(n_epochs, -(-budget.least_steps // n_batches))
 
 
-def stops_early(spec: ModelSpec, n_rows: int) -> bool:
-    """Return whether "auto" lets rows held out say how many epochs there are to be.
+def finds_length(spec: ModelSpec, training: TrainingSpec, n_rows: int) -> bool:
+    """Return whether rows held out say how many epochs there are to be.
 
-    Where the score is a bound of log p(x), in tables small enough that two trainings are cheap.
+    Where ``early_stopping`` and ``max_iter`` are both "auto", the score is a bound of log p(x), the
+    start is in closed form, and the table is so small that two trainings are cheap.
     """
+    asked = training.early_stopping == training.max_iter == "auto"
     bounds = spec.bottleneck.code == "gaussian" and spec.init is not None
-    return bounds and 2 * FEWEST_HELD_OUT <= n_rows <= _MOST_ROWS
+    return asked and bounds and 2 * FEWEST_HELD_OUT <= n_rows <= _MOST_ROWS
 
 
 def default_alpha(likelihood: Likelihood) -> float:
