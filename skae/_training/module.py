@@ -176,6 +176,7 @@ class AutoencoderModule(nn.Module):
             n_decoder_outputs=n_outputs,
             seed=derive_seed(seed, Stream.WEIGHTS),
         )
+        self.started = start is not None
         if start is not None:
             last = Affine(_tensor(start.decode.T), _tensor(start.mean))
             if not likelihood.location_scale:  # raw outputs are in other units than codes
