@@ -159,7 +159,8 @@ class Averaging(Callback):
         if training:
             self.step += 1
             share = max(1.0 - self.decay, 9.0 / (10.0 + self.step))
-            torch._foreach_lerp_(self.average, self.weights, share)
+            for average, weight in zip(self.average, self.weights, strict=True):
+                average.lerp_(weight, share)
 
     def on_batch_begin(self, net, training=False, **kwargs):
         """Let rows held out see the average."""

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from skae._duplicates import merge_duplicates, representatives
-from skae._training.auto import stops_early
+from skae._training.auto import finds_length
 from skae._training.build import build
 from skae._training.diagnosis import advice
 from skae._training.fitted import FittedModel
@@ -65,7 +65,7 @@ def fit_model(
     """
     index, weight = merge_duplicates(X, weight)
     make = None
-    if previous is None and training.early_stopping == "auto" and stops_early(spec, len(index)):
+    if previous is None and finds_length(spec, training, len(index)):
         make = partial(build, X, spec=spec)
     model = go_on(previous, spec, training) if previous else build(X, index, weight, spec, training)
     rows = X[representatives(index, weight)]

@@ -148,9 +148,8 @@ class FittedModel:
     def _diagnostics(self, X) -> dict[str, np.ndarray]:
         """Return the mean over rows of what the bottleneck has to tell, by name."""
         module = self.net.module_
-        names = module.bottleneck.diagnostics(
-            torch.zeros(1, module.bottleneck.n_inputs, device=next(module.parameters()).device)
-        )
+        like = next(module.parameters())
+        names = module.bottleneck.diagnostics(like.new_zeros((1, module.bottleneck.n_inputs)))
         return {
             name: self._map(lambda x, of=name: module.diagnostics(x)[of], X, self.scaling).mean(0)
             for name in names

@@ -79,7 +79,7 @@ def train(
         return trial.came_to_an_end
     rule = Convergence(
         training.learning_rate,
-        _n_epochs(model, training, len(index)),
+        choose_n_epochs(training.max_iter, len(index), training.batch_size, _kind(model)),
         training.tol,
         training.n_iter_no_change,
         model.spec.bottleneck.settles_at,
@@ -106,8 +106,9 @@ def find_length(
     training = replace(training, validation_fraction=fraction, callbacks=(), verbose=0)
     part, held_out = _hold_out(X, index, weight, training)
     model = make(*part, training=training)
-    n_epochs = _n_epochs(model, training, len(part[0]), n_trainings=2)
-    n_batches = -(-len(part[0]) // _batch_size(model, training, len(part[0])))
+    n_rows = len(part[0])
+    n_epochs = choose_n_epochs(training.max_iter, n_rows, training.batch_size, "twice")
+    n_batches = -(-n_rows // choose_batch_size(training.batch_size, n_rows, "twice"))
     patience = max(training.n_iter_no_change, -(-_STEPS_OF_PATIENCE // n_batches))
     rule = Trial(
         training.learning_rate, n_epochs, patience, training.tol, training.n_iter_no_change
@@ -142,7 +143,7 @@ def run(
     rows = make_rows(X, index, weight, model.scaling, net.device, csr, net.module_.plan.n_sampled)
     for block in row_blocks(len(rows), cells_per_row(X) if csr else X.shape[1]):
         net.module_.encoder_input.observe(rows.take(torch.arange(block.start, block.stop)))
-    net.batch_size = _batch_size(model, training, len(rows))
+    net.batch_size = choose_batch_size(training.batch_size, len(rows), _kind(model))
     net.max_epochs = rule.n_epochs
     n_batches = -(-len(rows) // net.batch_size)
     monitor = "train_objective" if held_out is None else "valid_objective"
@@ -182,14 +183,13 @@ def _hold_out(X, index, weight, training: TrainingSpec) -> tuple[WeightedIndex, 
     return split_rows(index, weight, training.validation_fraction, seed, most)
 
 
-def _n_epochs(model: FittedModel, training: TrainingSpec, n_rows: int, n_trainings: int = 1) -> int:
-    module, batch_size = model.net.module_, _batch_size(model, training, n_rows)
-    kind = "words" if module.words is not None else "csr" if module.takes_csr else "dense"
-    return choose_n_epochs(training.max_iter, n_rows, batch_size, kind, n_trainings)
-
-
-def _batch_size(model: FittedModel, training: TrainingSpec, n_rows: int) -> int:
-    return choose_batch_size(training.batch_size, n_rows, model.net.module_.words is not None)
+def _kind(model: FittedModel) -> str:
+    """Return what is trained, by the names of `BUDGETS`."""
+    module = model.net.module_
+    if module.words is not None:
+        return "words"
+    started = module.started and model.spec.bottleneck.code == "plain"
+    return " ".join(["linear"] * started + ["csr"] * module.takes_csr) or "dense"
 
 
 def _first(model: FittedModel, training: TrainingSpec, rule: Rule, n_batches: int) -> list:

@@ -130,11 +130,15 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
     _auto_sampler = None  # the prior
 
     def _auto_init(self, likelihood):
-        return FactorAnalysisInit() if likelihood.location_scale else Random()
+        # A step of SGD is as long as the gradient is steep, as it is where there is little noise.
+        is_model = likelihood.location_scale and self.optimizer != "sgd"
+        return FactorAnalysisInit() if is_model else Random()
 
-    def _bottleneck(self, init):
+    def _bottleneck(self, init, before):
         warmup = self.kl_warmup
-        if isinstance(warmup, str):  # a start that is a model has nothing to find first
+        if isinstance(warmup, str) and before is not None:
+            warmup = before.bottleneck.kl_warmup
+        elif isinstance(warmup, str):  # a start that is a model has nothing to find first
             is_model = init is not None and self.likelihood_.location_scale
             warmup = 0.0 if is_model else _WARMUP
         warmup = LinearWarmup(warmup) if isinstance(warmup, Real) else warmup
