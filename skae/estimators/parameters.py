@@ -60,8 +60,8 @@ class SharedParameters(ABC):
         """Where the training starts: "pca", "factor_analysis" or "cooccurrence" (of columns in
         rows, for texts and the like) find the best model of their kind in closed form, which the
         network is before its first step and improves on from there; "random" draws the first
-        weights. "auto" is "factor_analysis" for `VAETransformer` and "pca" for
-        `AutoencoderTransformer` and `DenoisingAETransformer` with a Gaussian likelihood;
+        weights. "auto" is "factor_analysis" for `VAETransformer` (but with ``optimizer="sgd"``) and
+        "pca" for `AutoencoderTransformer` and `DenoisingAETransformer` with a Gaussian likelihood;
         "cooccurrence" for these two whatever the likelihood, where no value is below zero, at most
         a tenth is not zero, and there are at least 100 distinct rows and 100 columns; else
         "random". Any but "auto" and "random" is an error beside a ``network`` without a linear
@@ -182,9 +182,10 @@ class SharedParameters(ABC):
         'int or "auto"',
         """Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at
         most 200 (or those for 500 steps, if they are more); where batches are sparse, about 5,000
-        steps in at most 60 epochs; where ``init`` is "cooccurrence", at most 20 epochs. Where
-        ``early_stopping="auto"`` holds rows out, there are two trainings, each of at most so many
-        epochs (for "auto": of half of them) and one before them without steps.""",
+        steps in at most 60 epochs. Codes without a prior that start at principal components get
+        10,000 steps and at most 100 epochs, at co-occurrence 5,000 steps and at most 20. Where
+        ``early_stopping="auto"`` finds out how long a training is to be, each of the two trainings
+        has at most 10,000 steps, and 100 epochs or those for 500 steps.""",
     )
     tol: float = parameter(
         1e-4,
@@ -207,10 +208,11 @@ class SharedParameters(ABC):
         """Whether to hold rows out, stop when their objective no longer improves, and keep the
         weights that were best for them. "auto" does more where the score is a bound of log p(x)
         and the start is found in closed form (`VAETransformer` with another ``init`` than
-        "random"), in a first fit on 40 to 10,000 distinct rows: rows held out (at least 20) say
-        after how many epochs an average of the weights is best for them, 0 if the start is; then
-        all rows are trained on for as many, and the average is kept. ``callbacks`` and ``verbose``
-        see this second training alone. Everywhere else "auto" is False.""",
+        "random"), in a first fit on 40 to 10,000 distinct rows with ``max_iter="auto"``: rows held
+        out (at least 20) say after how many epochs an average of the weights is best for them, 0 if
+        the start is; then all rows are trained on for as many, and the average is kept.
+        ``callbacks`` and ``verbose`` see this second training alone. Everywhere else "auto" is
+        False.""",
     )
     validation_fraction: float = parameter(
         0.1,
