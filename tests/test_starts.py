@@ -262,10 +262,11 @@ def trained(callback, net, values):
         callback.on_batch_end(net, training=True)
 
 
-def test_average_is_over_the_last_steps():
+@pytest.mark.parametrize("n_steps", [5, 200])
+def test_average_is_over_the_last_steps(n_steps):
     net, averaging = a_net(0.0), Averaging(decay=0.9)
     averaging.on_train_begin(net)
-    values = np.random.default_rng(0).normal(size=400)
+    values = np.random.default_rng(0).normal(size=n_steps)
     expected = 0.0
     for t, value in enumerate(values, start=1):
         share = max(0.1, 9 / (10 + t))
