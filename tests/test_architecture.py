@@ -101,7 +101,6 @@ HOME_OF_PRIVATE = {
     "_ConvNd": "skae/_modules.py",
     "_version": "skae/_modules.py",
     "_foreach_add_": "skae/_kernels/optimizer.py",
-    "_foreach_lerp_": "skae/_training/callbacks.py",
     "_fused_adamw_": "skae/_kernels/optimizer.py",
     "_set_training": "skae/_training/net.py",
 }
