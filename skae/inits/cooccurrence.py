@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils.extmath import randomized_svd
 
 from skae._blocks import row_blocks
 from skae.inits.base import Init, LinearStart
-from skae.inits.rows import StartRows
+from skae.inits.rows import StartRows, _signed
 from skae.inits.words import Words, unit
 
 _MOST_CONTEXTS = 2_000
 _FEWEST_VECTORS, _VECTORS_A_COMPONENT = 128, 4
 # How many rows, over their number, a co-occurrence is discounted by.
 _DISCOUNT = 40_000.0
-_POWER_ITERATIONS = 3
+_POWER_ITERATIONS, _OVERSAMPLING = 4, 10
 # Variances of features of no more than this (features have the length one), and parts of the
 # largest, are rounding.
 _ROUNDING = 1e-20, 1e-10
@@ -115,9 +114,25 @@ def _word_vectors(T, rows: StartRows, n_vectors: int, seed: int) -> np.ndarray:
     n_with = _n_with(T, weight)
     contexts = np.sort(np.argsort(-n_with, kind="stable")[:_MOST_CONTEXTS])
     P = _log_ratios(T, contexts, weight, _DISCOUNT / rows.n_rows)
-    n_vectors = min(n_vectors, *P.shape)
-    U, size, _ = randomized_svd(P, n_vectors, n_iter=_POWER_ITERATIONS, random_state=seed % 2**32)
-    return U * size
+    return P @ _right_vectors(P, min(n_vectors, *P.shape), seed)
+
+
+def _right_vectors(P, k: int, seed: int) -> np.ndarray:
+    """Return the first k right singular vectors of the log-ratios, (n_contexts, k).
+
+    By subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), on the side of the
+    contexts: the columns may be so many that all else of a fit is small beside some vectors each.
+    """
+
+    def squared(basis: np.ndarray) -> np.ndarray:
+        return (P.T @ (P @ basis.astype(P.dtype))).astype(np.float64)
+
+    n_tried = min(k + _OVERSAMPLING, P.shape[1])
+    basis = np.random.default_rng(seed).normal(size=(P.shape[1], n_tried))
+    for _ in range(_POWER_ITERATIONS):
+        basis = np.linalg.qr(squared(basis))[0]
+    turn = np.linalg.eigh(basis.T @ squared(basis))[1][:, ::-1]
+    return _signed((basis @ turn)[:, :k]).astype(P.dtype)
 
 
 def _log_ratios(T, contexts: np.ndarray, weight: np.ndarray, discount: float) -> sp.csr_array:
