@@ -97,7 +97,8 @@ class Convergence(Rule):
             self.first = value
         is_best = False
         if self.epoch > self.start * self.n_epochs or self.epoch == self.n_epochs:
-            self.waited = 0 if _fell(value, self.first, self.best, self.tol) else self.waited + 1
+            fall = max(0.0, self.first - self.best)  # 0 in the first epoch watched
+            self.waited = 0 if value < self.best - self.tol * fall else self.waited + 1
             is_best = value < self.best
             self.best = value if is_best else self.best
         if self.waited >= self.n_iter_no_change and self.converged_at is None:
@@ -128,11 +129,6 @@ class Trial(Rule):
     most_epochs : int
         Most epochs beside the still one.
     patience : int
-    tol : float
-        As in `Convergence`.
-    n_iter_no_change : int
-        The trial has not come to an end where the objective fell in one of so many epochs, the last
-        that are allowed.
 
     Attributes
     ----------
@@ -142,19 +138,11 @@ class Trial(Rule):
 
     averages = True
 
-    def __init__(
-        self,
-        schedule: Schedule,
-        most_epochs: int,
-        patience: int,
-        tol: float = 0.0,
-        n_iter_no_change: int = 1,
-    ):
+    def __init__(self, schedule: Schedule, most_epochs: int, patience: int):
         self.schedule, self.most_epochs, self.patience = schedule, most_epochs, patience
-        self.tol, self.n_iter_no_change = tol, n_iter_no_change
         self.n_epochs = self.horizon = most_epochs + 1
-        self.epoch = self.best_epoch = self.waited = 0
-        self.first = self.best = math.inf
+        self.epoch = self.best_epoch = 0
+        self.best = math.inf
 
     def factor(self, epoch: float) -> float:
         """Return the factor of the learning rate after so many epochs, and parts of one."""
@@ -162,9 +150,6 @@ class Trial(Rule):
 
     def observe(self, value: float) -> bool:
         """Take the objective of one more epoch; return whether it is the best."""
-        if not math.isfinite(self.first):
-            self.first = value
-        self.waited = 0 if _fell(value, self.first, self.best, self.tol) else self.waited + 1
         is_best = value < self.best
         if is_best:
             self.best, self.best_epoch = value, self.epoch
@@ -175,11 +160,6 @@ class Trial(Rule):
     def is_over(self) -> bool:
         """Whether nothing better came for long."""
         return self.epoch - self.best_epoch > self.patience
-
-    @property
-    def came_to_an_end(self) -> bool:
-        """Whether the training ended for another reason than that no more epochs were allowed."""
-        return self.epoch < self.n_epochs or self.waited >= self.n_iter_no_change
 
     def repeat(self) -> Repeat:
         """Return the training of the best number of epochs."""
@@ -219,11 +199,6 @@ class Repeat(Rule):
     def is_over(self) -> bool:
         """Whether all epochs are done."""
         return self.epoch >= self.n_epochs
-
-
-def _fell(value: float, first: float, best: float, tol: float) -> bool:
-    """Return whether an objective fell by more than ``tol`` times its whole fall so far."""
-    return value < best - tol * max(0.0, first - best)  # no fall in the first epoch watched
 
 
 def _after_still_epoch(schedule: Schedule, epoch: float, most_epochs: int) -> float:

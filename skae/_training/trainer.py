@@ -29,7 +29,7 @@ from skae._training.callbacks import (
 from skae._training.fitted import FittedModel
 from skae._training.moments import Moment
 from skae._training.net import AutoencoderNet
-from skae._training.rules import Convergence, Rule, Trial
+from skae._training.rules import Convergence, Repeat, Rule, Trial
 from skae._training.specification import TrainingSpec
 from skae._training.threads import threads_for
 from skae.exceptions import NonFiniteLossError
@@ -74,9 +74,9 @@ def train(
     else:
         _check_monitors(model.net)
     if make is not None:
-        trial = find_length(make, X, index, weight, training)
-        run(model, X, index, weight, training, trial.repeat())
-        return trial.came_to_an_end
+        length = find_length(make, X, index, weight, training)
+        run(model, X, index, weight, training, length)
+        return length.came_to_an_end
     rule = Convergence(
         training.learning_rate,
         choose_n_epochs(training.max_iter, len(index), training.batch_size, _kind(model)),
@@ -96,8 +96,8 @@ def find_length(
     index: np.ndarray,
     weight: np.ndarray | None,
     training: TrainingSpec,
-) -> Trial:
-    """Return how many epochs, from 0, are best for rows held out.
+) -> Repeat:
+    """Return the training of as many epochs, from 0, as are best for rows held out.
 
     The callbacks of the user see the training that follows alone, and so does who reads what is
     printed.
@@ -110,9 +110,7 @@ def find_length(
     n_epochs = choose_n_epochs(training.max_iter, n_rows, training.batch_size, "twice")
     n_batches = -(-n_rows // choose_batch_size(training.batch_size, n_rows, "twice"))
     patience = max(training.n_iter_no_change, -(-_STEPS_OF_PATIENCE // n_batches))
-    rule = Trial(
-        training.learning_rate, n_epochs, patience, training.tol, training.n_iter_no_change
-    )
+    rule = Trial(training.learning_rate, n_epochs, patience)
     try:
         run(model, X, *part, training, rule, held_out)
     except NonFiniteLossError as error:
@@ -120,7 +118,7 @@ def find_length(
             "The loss or a weight was not finite while rows held out were to say how long the "
             "training is to be (early_stopping='auto'). The weights of the start are kept."
         ) from error
-    return rule
+    return rule.repeat()
 
 
 def run(

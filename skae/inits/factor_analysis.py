@@ -20,7 +20,9 @@ class FactorAnalysisInit(Init):
     eigenvalues of :math:`\Psi^{-1/2} S \Psi^{-1/2}`, the likelihood is highest at :math:`W =
     \Psi^{1/2} U (l - 1)^{1/2}` (Lawley and Maxwell 1971), and W gives :math:`\Psi` in turn. A
     variational autoencoder that starts there has the exact posterior, with mean :math:`W' \Psi^{-1}
-    (x - \mu) / l` and variances 1 / l, so that its bound is the likelihood.
+    (x - \mu) / l` and variances 1 / l, so that its bound is the likelihood. Codes without a
+    posterior are the generalised least squares of the row on the factors. Noise variances are at
+    least 0.01, in the units of the scaled columns, as is the noise of the Gaussian likelihood.
 
     Parameters
     ----------
@@ -39,6 +41,18 @@ class FactorAnalysisInit(Init):
 
     Donoho, Gavish and Johnstone (2018), "Optimal shrinkage of eigenvalues in the spiked covariance
     model".
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import VAETransformer
+    >>> from skae.inits import FactorAnalysisInit
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(
+    ...     2, init=FactorAnalysisInit(shrink=False), early_stopping=False, tol=0.1
+    ... )
+    >>> vae.fit_transform(X).shape
+    (150, 2)
     """
 
     _parameter_constraints: dict = {"shrink": ["boolean"]}
@@ -47,7 +61,7 @@ class FactorAnalysisInit(Init):
         self.shrink = shrink
 
     def fit(self, rows, n_components, code, seed):
-        """Return the posterior, or for other codes the projection on the space of the factors."""
+        """Return the posterior, or the projection on the factors; see `Init.fit`."""
         k = min(n_components, rows.n_features)
         noise, axes, gain = self._iterate(rows, k, seed)
         root = np.sqrt(noise)[:, None]
