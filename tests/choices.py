@@ -59,6 +59,7 @@ CHOICES = {
     "hidden_layer_sizes": Choice((8,), (8, 4)),
     "activation": Choice("relu", "tanh"),
     "network": Choice(None, CustomNetwork(nn.Linear, nn.Linear), {"hidden_layer_sizes": (128,)}),
+    "init": Choice("random", "pca"),
     "likelihood": Choice("gaussian", Gaussian(variance="shared")),
     "input_scaling": Choice("standard", "max"),
     "sparse_method": Choice("exact", "sampled", {"likelihood": "bernoulli"}, on="wide flags"),
@@ -95,7 +96,7 @@ CHOICES = {
     # Of the variational autoencoder.
     "beta": Choice(0.0, 5.0),
     "kl_warmup": Choice(0.0, 1.0),
-    "free_bits": Choice(0.0, 1.0),
+    "free_bits": Choice(0.0, 1.0, {"n_components": 8, "alpha": 0.0}),
     "prior": Choice("standard_normal", ShiftedNormal()),
     "n_importance_samples": Choice(1, 10),
 }

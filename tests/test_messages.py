@@ -325,7 +325,7 @@ NO_OBJECT = [
         "likelihood__variance",
         ["'auto'", "likelihood=Gaussian()"],
     ),
-    (VAETransformer(), "kl_warmup__share", ["0.25", "Schedule"]),
+    (VAETransformer(), "kl_warmup__share", ["'auto'", "Schedule"]),
     (VAETransformer(likelihood="poisson"), "likelihood__variance", ["Poisson"]),
     (AutoencoderOutlierDetector(), "estimator__max_iter", ["is None", "Transformer("]),
     (VAETransformer(), "likelyhood__variance", ["Did you mean likelihood?"]),

@@ -70,7 +70,8 @@ def test_looking_again_changes_nothing(estimator, rows):
 
 @pytest.mark.parametrize("Estimator", [AutoencoderTransformer, VAETransformer])
 def test_an_optimiser_of_a_single_group_that_searches_along_lines_trains(Estimator):
-    estimator = Estimator(**QUICK).set_params(optimizer=lbfgs, max_iter=15, batch_size=60)
+    estimator = Estimator(**QUICK, init="random")
+    estimator.set_params(optimizer=lbfgs, max_iter=15, batch_size=60)
     estimator.set_params(learning_rate="cosine", warm_start=True).fit(X)
     reconstruction = estimator.history_["reconstruction"]
     assert reconstruction[-1] < reconstruction[0] - 1.0

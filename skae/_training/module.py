@@ -167,7 +167,10 @@ class AutoencoderModule(nn.Module):
         if words is not None:
             own = derive_seed(seed, Stream.WEIGHTS_OF_FEATURES)
             self.words = WordModel(words, row_scaling, network, layout, own)
-        left = start.noise_variance if start is not None and likelihood.location_scale else None
+        linear = start is not None and likelihood.raw_is_linear
+        # What noise on the input adds to the errors of a start is not known, and gradients that
+        # begin far too large keep the steps of Adam small for long.
+        left = start.noise_variance if start is not None and linear and noise is None else None
         self.observation = Observation(likelihood, columns.mean, columns.variance, left)
         n_outputs = layout.n_features * likelihood.n_outputs
         self.encoder, self.decoder, self.cost = network.make(
@@ -178,10 +181,9 @@ class AutoencoderModule(nn.Module):
         )
         self.started = start is not None
         if start is not None:
-            last = Affine(_tensor(start.decode.T), _tensor(start.mean))
-            if not likelihood.location_scale:  # raw outputs are in other units than codes
-                bias = _first_raw(likelihood, columns, n_outputs)
-                last = Affine(bias.new_zeros(len(bias), layout.n_components), bias)
+            bias = _first_raw(likelihood, columns, n_outputs)
+            weight = bias.new_zeros(len(bias), layout.n_components)
+            last = Affine(_tensor(start.decode.T) if linear else weight, bias)
             first = self.bottleneck.encoder_start(start)
             network.start_linear(self.encoder, self.decoder, first, last)
         elif network.adjustable:

@@ -51,7 +51,7 @@ class AutoencoderTransformer(SharedParameters, BaseAutoencoder):
     """
 
     def _auto_init(self, likelihood):
-        return AutoInit(linear=likelihood.location_scale)
+        return AutoInit(linear=likelihood.raw_is_linear)
 
     def _bottleneck(self, init, before):
         return PlainCode()

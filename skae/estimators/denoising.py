@@ -54,7 +54,7 @@ class DenoisingAETransformer(SharedParameters, BaseAutoencoder):
     noise: Any = redefined(SharedParameters, "noise", "masking")
 
     def _auto_init(self, likelihood):
-        return AutoInit(linear=likelihood.location_scale)
+        return AutoInit(linear=likelihood.raw_is_linear)
 
     def _bottleneck(self, init, before):
         return PlainCode()

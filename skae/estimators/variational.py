@@ -15,7 +15,7 @@ from skae.estimators.declaration import choices, estimator, parameter
 from skae.estimators.parameters import SharedParameters
 from skae.exceptions import PosteriorCollapseWarning
 from skae.inits import FactorAnalysisInit, Random
-from skae.priors import PRIORS, Prior
+from skae.priors import PRIORS, Prior, StandardNormal
 from skae.schedules import SCHEDULES, LinearWarmup, Schedule
 
 # A latent whose posterior differs from the prior by less than this (nats) says nothing.
@@ -130,16 +130,16 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
     _auto_sampler = None  # the prior
 
     def _auto_init(self, likelihood):
-        # A step of SGD is as long as the gradient is steep, as it is where there is little noise.
-        is_model = likelihood.location_scale and self.optimizer != "sgd"
-        return FactorAnalysisInit() if is_model else Random()
+        # Factor analysis believes in the standard normal prior.
+        usual = type(resolve(self.prior, PRIORS)) is StandardNormal
+        return FactorAnalysisInit() if usual and likelihood.raw_is_linear else Random()
 
     def _bottleneck(self, init, before):
         warmup = self.kl_warmup
         if isinstance(warmup, str) and before is not None:
             warmup = before.bottleneck.kl_warmup
         elif isinstance(warmup, str):  # a start that is a model has nothing to find first
-            is_model = init is not None and self.likelihood_.location_scale
+            is_model = init is not None and self.likelihood_.raw_is_linear
             warmup = 0.0 if is_model else _WARMUP
         warmup = LinearWarmup(warmup) if isinstance(warmup, Real) else warmup
         return GaussianCode(

@@ -98,6 +98,11 @@ class Likelihood(Support, Component):
                 f"{cls.conditional_on_total!r} and {cls.n_outputs!r} instead."
             )
 
+    @property
+    def raw_is_linear(self) -> bool:
+        """Whether raw outputs are in the units of the columns, as a linear model's are."""
+        return self.location_scale and self.n_outputs == 1
+
     @abstractmethod
     def raw_from_mean(self, mean: Tensor) -> Tensor:
         """Return the raw output whose distribution has this mean (the link function).

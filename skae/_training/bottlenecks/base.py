@@ -75,8 +75,8 @@ class Bottleneck(nn.Module, ABC):
         self.n_components = n_components
         self.seen: dict[str, Any] | None = None  # in this step
         # Between codes as the network knows them and as users see them; None: there is no turn.
-        self.register_buffer("turn", None)
-        self.register_buffer("centre", None)
+        self.register_buffer("turn", None, persistent=False)
+        self.register_buffer("centre", None, persistent=False)
 
     @property
     def n_inputs(self) -> int:
