@@ -67,11 +67,14 @@ CHOICES = {
     "batch_size": Choice(25, 50),
     "learning_rate": Choice("constant", "cosine"),
     "learning_rate_init": Choice(1e-3, 1e-2),
-    "optimizer": Choice("adam", "sgd"),
+    "optimizer": Choice("adam", "sgd", {"learning_rate_init": 1e-4}),
     "max_iter": Choice(3, 5),
     # So fast that the objective still falls when it is watched, whatever the seed.
     "tol": Choice(
-        0.0, 1e3, {**IMPATIENT, "n_iter_no_change": 3, "learning_rate_init": 3e-2}, "epochs"
+        0.0,
+        1e3,
+        {**IMPATIENT, "init": "random", "n_iter_no_change": 3, "learning_rate_init": 3e-2},
+        "epochs",
     ),
     "n_iter_no_change": Choice(1, 4, {**IMPATIENT}, "epochs"),
     "early_stopping": Choice(False, True),

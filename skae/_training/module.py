@@ -168,9 +168,10 @@ class AutoencoderModule(nn.Module):
             own = derive_seed(seed, Stream.WEIGHTS_OF_FEATURES)
             self.words = WordModel(words, row_scaling, network, layout, own)
         linear = start is not None and likelihood.raw_is_linear
+        noisy = noise is not None and noise_level > 0
         # What noise on the input adds to the errors of a start is not known, and gradients that
         # begin far too large keep the steps of Adam small for long.
-        left = start.noise_variance if start is not None and linear and noise is None else None
+        left = start.noise_variance if start is not None and linear and not noisy else None
         self.observation = Observation(likelihood, columns.mean, columns.variance, left)
         n_outputs = layout.n_features * likelihood.n_outputs
         self.encoder, self.decoder, self.cost = network.make(

@@ -21,7 +21,7 @@ from skae._training.bottlenecks.points import (
 )
 from skae._validation import of_shape
 from skae.networks import Affine, Layout, linear_layers
-from skae.priors import Prior
+from skae.priors import Prior, StandardNormal
 from skae.schedules import Schedule
 
 
@@ -181,9 +181,13 @@ class VariationalBottleneck(Bottleneck):
         return self.outer(h[:, : self.n_components])
 
     def axes(self, codes, told):
-        """Return the latents in the order of their use: no other turn keeps the posterior."""
-        used = told["kl"] if self.prior.factorises else codes.var(axis=0)
-        return np.eye(self.n_components)[:, np.argsort(-used, kind="stable")]
+        """Return the latents in the order of their use: no other turn keeps the posterior.
+
+        For the standard normal prior alone, to which order and sign are all one.
+        """
+        if type(self.prior) is not StandardNormal:
+            return None
+        return np.eye(self.n_components)[:, np.argsort(-told["kl"], kind="stable")]
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
         """Return codes from the prior, on the device of the generator."""
