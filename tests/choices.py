@@ -59,6 +59,7 @@ CHOICES = {
     "hidden_layer_sizes": Choice((8,), (8, 4)),
     "activation": Choice("relu", "tanh"),
     "network": Choice(None, CustomNetwork(nn.Linear, nn.Linear), {"hidden_layer_sizes": (128,)}),
+    "init": Choice("random", "pca"),
     "likelihood": Choice("gaussian", Gaussian(variance="shared")),
     "input_scaling": Choice("standard", "max"),
     "sparse_method": Choice("exact", "sampled", {"likelihood": "bernoulli"}, on="wide flags"),

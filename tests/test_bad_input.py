@@ -372,6 +372,13 @@ def test_training_that_explodes_stops_with_a_remedy_and_finite_weights(Estimator
 
 
 @every_estimator
+def test_no_optimizer_explodes_at_the_usual_rate(Estimator):
+    for optimizer in ("adam", "sgd"):
+        estimator = Estimator(**{**QUICK, "max_iter": 60}, optimizer=optimizer).fit(X)
+        assert np.isfinite(weights_of(estimator)).all()
+
+
+@every_estimator
 def test_values_too_large_for_the_network_end_in_a_remedy(Estimator):
     estimator = Estimator(**QUICK, input_scaling=None)
     with pytest.raises(NonFiniteLossError, match="input_scaling='auto'"):

@@ -28,7 +28,7 @@ STEPS = {**QUICK, "batch_size": 20, "learning_rate": "constant", "warm_start": T
 
 #: What a model is: a change is an error.
 OF_THE_MODEL = {
-    *("n_components", "hidden_layer_sizes", "activation", "network", "likelihood"),
+    *("n_components", "hidden_layer_sizes", "activation", "network", "init", "likelihood"),
     *("input_scaling", "sparse_method", "noise", "noise_level", "optimizer"),
     *("sparsity", "n_active", "sparsity_weight"),
     *("prior", "beta", "kl_warmup", "free_bits", "n_importance_samples"),
@@ -98,6 +98,16 @@ def test_the_error_has_all_names_with_both_values():
     with pytest.raises(ValueError, match=message):
         vae.partial_fit(X)
     vae.set_params(n_components=3, kl_warmup=0.25).partial_fit(X)
+
+
+def test_auto_is_what_the_first_call_chose():
+    vae = VAETransformer(**QUICK, init="random", kl_warmup=0.5).partial_fit(X)
+    vae.set_params(init="auto", kl_warmup="auto").partial_fit(X)
+    with pytest.raises(ValueError, match=r"init=Random\(\)\. Got init=FactorAnalysisInit\(\) inst"):
+        vae.set_params(init="factor_analysis").partial_fit(X)
+    vae = VAETransformer(3, random_state=0).partial_fit(X)
+    with pytest.raises(ValueError, match="Set network back"):
+        vae.set_params(network=CustomNetwork(nn.Linear, nn.Linear)).partial_fit(X)
 
 
 def test_another_likelihood_is_answered_before_its_rows():

@@ -139,7 +139,7 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         if isinstance(warmup, str) and before is not None:
             warmup = before.bottleneck.kl_warmup
         elif isinstance(warmup, str):  # a start that is a model has nothing to find first
-            is_model = init is not None and self.likelihood_.location_scale
+            is_model = not isinstance(init, Random) and self.likelihood_.location_scale
             warmup = 0.0 if is_model else _WARMUP
         warmup = LinearWarmup(warmup) if isinstance(warmup, Real) else warmup
         return GaussianCode(
