@@ -281,6 +281,7 @@ NAMED = {
     "optimizer": AutoencoderTransformer,
     "input_scaling": AutoencoderTransformer,
     "network": AutoencoderTransformer,
+    "init": AutoencoderTransformer,
     "likelihood": AutoencoderTransformer,
     "learning_rate": AutoencoderTransformer,
     "sampler": AutoencoderTransformer,

@@ -15,7 +15,7 @@ from skae.estimators.declaration import choices, estimator, parameter
 from skae.estimators.parameters import SharedParameters
 from skae.exceptions import PosteriorCollapseWarning
 from skae.inits import FactorAnalysisInit, Random
-from skae.priors import PRIORS, Prior
+from skae.priors import PRIORS, Prior, StandardNormal
 from skae.schedules import SCHEDULES, LinearWarmup, Schedule
 
 # A latent whose posterior differs from the prior by less than this (nats) says nothing.
@@ -131,8 +131,9 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
 
     def _auto_init(self, likelihood):
         # A step of SGD is as long as the gradient is steep, as it is where there is little noise.
-        is_model = likelihood.location_scale and self.optimizer != "sgd"
-        return FactorAnalysisInit() if is_model else Random()
+        suits = likelihood.location_scale and self.optimizer != "sgd"
+        is_model = type(resolve(self.prior, PRIORS)) is StandardNormal  # of factor analysis
+        return FactorAnalysisInit() if suits and is_model else Random()
 
     def _bottleneck(self, init, before):
         warmup = self.kl_warmup
