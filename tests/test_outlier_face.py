@@ -216,8 +216,11 @@ def test_a_weight_is_how_often_a_row_is_there(cv, contamination, as_format):
     repeated = AutoencoderOutlierDetector(**settings, cv=splits)
     repeated.fit(as_format(np.repeat(X, weight, axis=0)))
     new = as_format(X + 1)
-    np.testing.assert_array_equal(weighted.score_samples(new), repeated.score_samples(new))
-    np.testing.assert_array_equal(weighted.calibration_scores_, repeated.calibration_scores_)
+    # The models are equal; products of tables of other shapes round otherwise on some processors.
+    scores = [one.score_samples(new) for one in (weighted, repeated)]
+    np.testing.assert_allclose(*scores, rtol=1e-7)
+    calibration = [one.calibration_scores_ for one in (weighted, repeated)]
+    np.testing.assert_allclose(*calibration, rtol=1e-7)
 
 
 def _masks(pair):
