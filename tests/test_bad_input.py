@@ -281,6 +281,7 @@ NAMED = {
     "optimizer": AutoencoderTransformer,
     "input_scaling": AutoencoderTransformer,
     "network": AutoencoderTransformer,
+    "init": AutoencoderTransformer,
     "likelihood": AutoencoderTransformer,
     "learning_rate": AutoencoderTransformer,
     "sampler": AutoencoderTransformer,
@@ -369,6 +370,13 @@ def test_training_that_explodes_stops_with_a_remedy_and_finite_weights(Estimator
     assert np.isfinite(weights_of(estimator)).all()
     assert np.isfinite(estimator.transform(X)).all()
     assert estimator.n_iter_ < 50
+
+
+@every_estimator
+def test_no_optimizer_explodes_at_the_usual_rate(Estimator):
+    for optimizer in ("adam", "sgd"):
+        estimator = Estimator(**{**QUICK, "max_iter": 60}, optimizer=optimizer).fit(X)
+        assert np.isfinite(weights_of(estimator)).all()
 
 
 @every_estimator

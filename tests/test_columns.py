@@ -229,6 +229,7 @@ def test_sparse_reconstruction_of_a_far_column_is_in_the_units_of_x():
 @every_estimator
 @pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array])
 @pytest.mark.parametrize("value", [0.0, 3.7, -1e15, 2e200])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_constant_columns_teach_nothing_and_tell_odd_rows(Estimator, as_format, value):
     X = low_rank(100, n_features=4)
     rounded = value * (1 + 2e-16 * np.random.RandomState(0).randint(-1, 2, size=100))

@@ -18,7 +18,7 @@ from skae.likelihoods import Bernoulli, Gaussian
 from skae.networks import CustomNetwork
 from skae.schedules import LinearWarmup
 from skae.sparsity import L1
-from tests.choices import ANSWERS, CHOICES, PAIRS, TABLES
+from tests.choices import ANSWERS, CHOICES, PAIRS, TABLES, ShiftedNormal
 from tests.helpers import ESTIMATORS, QUICK, QUIET, every_estimator, low_rank, weights_of
 
 pytestmark = QUIET
@@ -26,9 +26,11 @@ pytestmark = QUIET
 X = low_rank(60)
 STEPS = {**QUICK, "batch_size": 20, "learning_rate": "constant", "warm_start": True}
 
+STARTS = ("factor_analysis", "random")
+
 #: What a model is: a change is an error.
 OF_THE_MODEL = {
-    *("n_components", "hidden_layer_sizes", "activation", "network", "likelihood"),
+    *("n_components", "hidden_layer_sizes", "activation", "network", "init", "likelihood"),
     *("input_scaling", "sparse_method", "noise", "noise_level", "optimizer"),
     *("sparsity", "n_active", "sparsity_weight"),
     *("prior", "beta", "kl_warmup", "free_bits", "n_importance_samples"),
@@ -98,6 +100,26 @@ def test_the_error_has_all_names_with_both_values():
     with pytest.raises(ValueError, match=message):
         vae.partial_fit(X)
     vae.set_params(n_components=3, kl_warmup=0.25).partial_fit(X)
+
+
+def test_auto_is_what_the_first_call_chose():
+    vae = VAETransformer(**QUICK, init="random", kl_warmup=0.5).partial_fit(X)
+    vae.set_params(init="auto", kl_warmup="auto").partial_fit(X)
+    with pytest.raises(ValueError, match=r"init=Random\(\)\. Got init=FactorAnalysisInit\(\) inst"):
+        vae.set_params(init="factor_analysis").partial_fit(X)
+    vae = VAETransformer(3, random_state=0).partial_fit(X)
+    with pytest.raises(ValueError, match="Set network back"):
+        vae.set_params(network=CustomNetwork(nn.Linear, nn.Linear)).partial_fit(X)
+
+
+@pytest.mark.parametrize("changed", [{"prior": ShiftedNormal()}, {"optimizer": "sgd"}])
+def test_auto_starts_at_factor_analysis_where_that_is_the_model(changed):
+    found = [VAETransformer(**QUICK, **more).partial_fit(X) for more in ({}, changed)]
+    again = [
+        VAETransformer(**QUICK, init=i, **m) for i, m in zip(STARTS, ({}, changed), strict=True)
+    ]
+    for one, other in zip(found, again, strict=True):
+        np.testing.assert_array_equal(weights_of(one), weights_of(other.partial_fit(X)))
 
 
 def test_another_likelihood_is_answered_before_its_rows():

@@ -16,6 +16,7 @@ from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.constraints import InvalidParameterError
 from skae.outliers.criteria import _as_often
 from skae.outliers.neighbours import MeanOfNearest, NearestRows, smallest
+from skae.outliers.network import fit_network
 from tests.helpers import (
     assert_rounding_apart,
     cells_at_once,
@@ -144,6 +145,12 @@ def areas_of_clump(share, place, seeds):
         detector = AutoencoderOutlierDetector(contamination=share, **QUICK).fit(X)
         areas.append(roc_auc_score(odd, -detector.score_samples(X)))
     return np.mean(areas)
+
+
+def test_network_of_those_who_name_none_starts_at_random():
+    # A start in closed form takes a clump of bad rows in, before anything else is learned.
+    X = np.random.RandomState(0).normal(size=(60, 3))
+    assert fit_network(X, np.ones(60), seed=0).init == "random"
 
 
 def test_a_larger_share_takes_larger_clumps():

@@ -182,9 +182,9 @@ class FixedVariance(Likelihood):
 SETTINGS = {"n_components": 8, "hidden_layer_sizes": (16,), "batch_size": 32, "random_state": 0}
 CASES = {
     "threshold": SparseAutoencoderTransformer(sparsity=JumpReLU(), max_iter=8, **SETTINGS),
-    "means": VAETransformer(prior=Mixture(), init="random", max_iter=8, **SETTINGS),
+    "means": VAETransformer(prior=Mixture(), max_iter=8, **SETTINGS),
     "running threshold": SparseAutoencoderTransformer(sparsity=BatchTopK(), max_iter=8, **SETTINGS),
-    "running centre": VAETransformer(prior=MovingNormal(), init="random", max_iter=8, **SETTINGS),
+    "running centre": VAETransformer(prior=MovingNormal(), max_iter=8, **SETTINGS),
     "noise": DenoisingAETransformer(noise=ColumnNoise(), max_iter=5, **SETTINGS),
     "variance": AutoencoderTransformer(
         likelihood=FixedVariance(), input_scaling=None, max_iter=5, **SETTINGS

@@ -24,6 +24,7 @@ pytestmark = [
 every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
 X = low_rank(60)
 COUNTS = counts(60)
+TEXTS = counts(120, 120, rate=0.05)
 DEFAULT_SIZES = {"hidden_layer_sizes": (128,)}  # beside modules that do not look at them
 
 
@@ -79,9 +80,10 @@ def life(estimator, rows):
         (sp.csr_array(X), {}),
         (sp.csr_array(COUNTS), {"likelihood": "multinomial", "sparse_method": "sampled"}),
         (sp.csr_array(COUNTS), {"likelihood": "poisson", "sparse_method": "exact"}),
+        (sp.csr_array(TEXTS), {"likelihood": "poisson"}),
         (X, {"network": CustomNetwork(torch.nn.Linear, torch.nn.Linear), **DEFAULT_SIZES}),
     ],
-    ids=["dense", "CSR", "sampled", "exact", "own modules"],
+    ids=["dense", "CSR", "sampled", "exact", "texts", "own modules"],
 )
 @every_estimator
 def test_modes_of_torch_change_nothing(Estimator, mode, rows, settings):

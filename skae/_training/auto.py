@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from skae._training.specification import ModelSpec, TrainingSpec
+from skae.inits import Random
 from skae.likelihoods import Likelihood
 
 
@@ -86,7 +87,7 @@ def finds_length(spec: ModelSpec, training: TrainingSpec, n_rows: int) -> bool:
     start is in closed form, and the table is so small that two trainings are cheap.
     """
     asked = training.early_stopping == training.max_iter == "auto"
-    bounds = spec.bottleneck.code == "gaussian" and spec.init is not None
+    bounds = spec.bottleneck.code == "gaussian" and not isinstance(spec.init, Random)
     return asked and bounds and 2 * FEWEST_HELD_OUT <= n_rows <= _MOST_ROWS
 
 

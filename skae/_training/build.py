@@ -20,7 +20,7 @@ from skae._training.net import AutoencoderNet, WeightedSum
 from skae._training.optimizers import takes_row_gradients
 from skae._training.plan import choose_plan
 from skae._training.specification import ModelSpec, TrainingSpec
-from skae.inits import StartRows
+from skae.inits import Random, StartRows
 from skae.likelihoods import Likelihood
 
 _ROWS_FOR_NORM = 10_000
@@ -42,7 +42,7 @@ def build(
     input_norm = total_cap = start = None
     if likelihood.conditional_on_total:
         input_norm, total_cap = _norm_and_cap(X[index[:_ROWS_FOR_NORM]], of_encoder)
-    if spec.init is not None:
+    if not isinstance(spec.init, Random):
         seen = as_encoder_sees(X, index, of_encoder, input_norm)
         rows_at_start = StartRows(X, index, weight, columns, of_rows, seen)
         start_seed = derive_seed(training.seed, Stream.START)

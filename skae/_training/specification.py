@@ -24,7 +24,7 @@ class ModelSpec(Specification):
     hidden_layer_sizes: tuple[int, ...]
     activation: str  # a name in `ACTIVATIONS`
     network: Network
-    init: Init | None  # None: at random
+    init: Init
     bottleneck: BottleneckSpec
     likelihood: Likelihood
     input_scaling: str | None  # a name in `SCALINGS`, or "auto"; None: columns as they are

@@ -45,7 +45,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
     # What a final class says of its own.
 
     @abstractmethod
-    def _bottleneck(self, init: Init | None, before: ModelSpec | None) -> BottleneckSpec:
+    def _bottleneck(self, init: Init, before: ModelSpec | None) -> BottleneckSpec:
         """Return what lies between encoder and decoder, ``before`` if a training goes on."""
 
     @abstractmethod

@@ -119,21 +119,20 @@ def _network(estimator: Any) -> Network:
     return network
 
 
-def _init(estimator: Any, network: Network, before: ModelSpec | None) -> Init | None:
-    """Return the start in closed form; None where weights start at random."""
+def _init(estimator: Any, network: Network, before: ModelSpec | None) -> Init:
+    """Return the start."""
     given = estimator.init
     if is_auto(given) and before is not None:
         return before.init
     if is_auto(given):
-        init = estimator._auto_init(estimator.likelihood_) if network.has_linear_path else Random()
-    else:
-        init = resolve(given, INITS)
-        if not (network.has_linear_path or isinstance(init, Random)):
-            raise ValueError(
-                f"A start in closed form needs a linear path, which {type(network).__name__} does "
-                f"not have. Got init={given!r} beside it. Leave init at 'auto', or network at None."
-            )
-    return None if isinstance(init, Random) else init
+        return estimator._auto_init(estimator.likelihood_) if network.has_linear_path else Random()
+    init = resolve(given, INITS)
+    if not (network.has_linear_path or isinstance(init, Random)):
+        raise ValueError(
+            f"A start in closed form needs a linear path, which {type(network).__name__} does not "
+            f"have. Got init={given!r} beside it. Leave init at 'auto', or network at None."
+        )
+    return init
 
 
 def _noise(estimator: Any) -> Noise | None:

@@ -130,16 +130,17 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
     _auto_sampler = None  # the prior
 
     def _auto_init(self, likelihood):
-        # Factor analysis believes in the standard normal prior.
-        usual = type(resolve(self.prior, PRIORS)) is StandardNormal
-        return FactorAnalysisInit() if usual and likelihood.raw_is_linear else Random()
+        # A step of SGD is as long as the gradient is steep, as it is where there is little noise.
+        suits = likelihood.raw_is_linear and self.optimizer != "sgd"
+        is_model = type(resolve(self.prior, PRIORS)) is StandardNormal  # of factor analysis
+        return FactorAnalysisInit() if suits and is_model else Random()
 
     def _bottleneck(self, init, before):
         warmup = self.kl_warmup
         if isinstance(warmup, str) and before is not None:
             warmup = before.bottleneck.kl_warmup
         elif isinstance(warmup, str):  # a start that is a model has nothing to find first
-            is_model = init is not None and self.likelihood_.raw_is_linear
+            is_model = not isinstance(init, Random) and self.likelihood_.raw_is_linear
             warmup = 0.0 if is_model else _WARMUP
         warmup = LinearWarmup(warmup) if isinstance(warmup, Real) else warmup
         return GaussianCode(

@@ -72,8 +72,9 @@ class StartRows:
         self.mean = (columns.mean - shift) / scale
         self.constant = columns.constant
         self.variance = np.where(self.constant, 0.0, np.square(columns.deviation / scale))
-        spread = np.where(self.constant, 1.0, columns.deviation)
-        self.kurtosis = np.where(self.constant, 3.0, (columns.fourth_root / spread) ** 4)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # of constant columns
+            kurtosis = (columns.fourth_root / columns.deviation) ** 4
+        self.kurtosis = np.where(self.constant, 3.0, kurtosis)
 
     @property
     def n_rows(self) -> float:

@@ -91,8 +91,7 @@ class Bottleneck(nn.Module, ABC):
         weight = torch.tensor(np.ascontiguousarray(start.encode.T), dtype=torch.float32)
         if start.words is not None:  # whose features have the mean zero
             return Affine(weight, weight.new_zeros(len(weight)))
-        # In double precision: means are large where columns are not centred.
-        return Affine(weight, torch.tensor(-start.mean @ start.encode, dtype=torch.float32))
+        return Affine(weight, -weight @ torch.as_tensor(start.mean, dtype=torch.float32))
 
     def on_train_begin(self, n_steps: int | None) -> None:
         """Learn how many steps the training that begins now will take at most.
