@@ -55,7 +55,14 @@ html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
+    "navbar_align": "left",
+    "show_nav_level": 2,
+}
+# Pages of a section of their own have nothing beside them.
+html_sidebars = {
+    page: []
+    for page in ("installation", "coming_from", "benchmarks", "extending", "gallery/plot_tutorial")
 }
 
 

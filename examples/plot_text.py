@@ -238,8 +238,9 @@ pictures.save(figure, "text")
 
 # The VAE predicts the words of new texts far better than LDA with as many
 # numbers a text, and its codes are as good for the classifier as
-# TruncatedSVD of TF-IDF, which is there in a moment. So for features alone
-# take TruncatedSVD; a likelihood and new rows it does not have. Latents
+# TruncatedSVD of TF-IDF, which is there in a moment but has no likelihood
+# and no new rows. For features alone there is ``AutoencoderTransformer`` on
+# TF-IDF (the quickstart). Latents
 # have two ends, each with words that go together; unlike topics they may be
 # below zero, and share words. Made-up texts have the lengths of real ones
 # and whole counts of words; a text of 40 words says little, so it takes a

@@ -18,7 +18,6 @@ any use to a classifier? Everything stands beside what PCA gives.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import pictures
 from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.linear_model import LogisticRegression
@@ -107,7 +106,7 @@ for axis, (name, plane) in zip(axes, planes.items(), strict=True):
         axis.plot(*plane[these, :2].T, "o", ms=4, color=colour, label=label)
     axis.set(title=name, xlabel="first code", ylabel="second code")
 axes[0].legend(frameon=False)
-pictures.save(figure, "tutorial")
+plt.show()
 
 # %%
 # Are the codes of use?
