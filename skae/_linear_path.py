@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_CACHE_LINE = 16  # numbers of single precision
+
 
 class Sum(nn.Module):
     """The first columns as they are, plus what layers make of the others."""
@@ -20,10 +22,11 @@ class Sum(nn.Module):
         self.layers = layers
         last: Any = layers[-1]
         self.n_first = last.out_features
+        self.n_path = padded(self.n_first)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x[:, :k] + layers(x[:, k:])``, with k outputs of the layers."""
-        return x[:, : self.n_first] + self.layers(x[:, self.n_first :])
+        """Return ``x[:, :k] + layers(x[:, p:])``, with k outputs of the layers and p `padded`."""
+        return x[:, : self.n_first] + self.layers(x[:, self.n_path :])
 
 
 class Beside(nn.Module):
@@ -32,10 +35,21 @@ class Beside(nn.Module):
     def __init__(self, layers: nn.Sequential):
         super().__init__()
         self.layers = layers
+        first: Any = layers[0]
+        self.n_filled = padded(first.in_features) - first.in_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``[x, layers(x)]``."""
-        return torch.cat([x, self.layers(x)], dim=1)
+        """Return ``[x, zeros, layers(x)]``."""
+        return torch.cat([nn.functional.pad(x, (0, self.n_filled)), self.layers(x)], dim=1)
+
+
+def padded(n_units: int) -> int:
+    """Return the columns of a linear path of so many units; those that are more are zero.
+
+    Where a row of a matrix is no whole number of cache lines, products of matrices round by the
+    place of a row, and a row has another answer beside others.
+    """
+    return -(-n_units // _CACHE_LINE) * _CACHE_LINE
 
 
 def with_path_behind(stack: nn.Sequential) -> nn.Sequential:
@@ -47,7 +61,9 @@ def with_path_behind(stack: nn.Sequential) -> nn.Sequential:
     first, *rest = layers
     nn.init.zeros_(rest[-1].weight)
     nn.init.zeros_(rest[-1].bias)
-    return nn.Sequential(_joined(rest[-1].out_features, first, axis=0), Sum(nn.Sequential(*rest)))
+    return nn.Sequential(
+        _joined(padded(rest[-1].out_features), first, axis=0), Sum(nn.Sequential(*rest))
+    )
 
 
 def with_path_before(stack: nn.Sequential) -> nn.Sequential:
@@ -55,7 +71,7 @@ def with_path_before(stack: nn.Sequential) -> nn.Sequential:
     layers: list[Any] = list(stack)
     *rest, last = layers
     nn.init.zeros_(last.weight)
-    wide = _joined(rest[0].in_features, last, axis=1)
+    wide = _joined(padded(rest[0].in_features), last, axis=1)
     return nn.Sequential(Beside(nn.Sequential(*rest)), wide)
 
 
@@ -66,6 +82,7 @@ def _joined(n_more: int, layer: nn.Linear, axis: int) -> nn.Linear:
     wider.in_features = layer.in_features + (n_more if axis == 1 else 0)
     shape = (n_more, layer.in_features) if axis == 0 else (layer.out_features, n_more)
     weight, bias = layer.weight.detach(), layer.bias.detach()
-    wider.weight = nn.Parameter(torch.cat([torch.zeros(shape), weight], dim=axis))
-    wider.bias = nn.Parameter(torch.cat([torch.zeros(n_more), bias]) if axis == 0 else bias.clone())
+    wider.weight = nn.Parameter(torch.cat([weight.new_zeros(shape), weight], dim=axis))
+    more = bias.new_zeros(n_more if axis == 0 else 0)
+    wider.bias = nn.Parameter(torch.cat([more, bias]))
     return wider

@@ -33,6 +33,7 @@ class Stream(IntEnum):
     MODULES_OF_USERS = 7  # what modules draw from torch's global generator, by epoch
     DENSITY_OF_CODES = 8  # the fit of a sampler
     START = 18  # of a start in closed form
+    WEIGHTS_OF_FEATURES = 19  # first weights of the decoder of the features of texts
     STATE_AT_START = 17  # what sparsities and priors let start at random
 
     # From the seed of a call of `sample`.

@@ -77,7 +77,8 @@ CHOICES = {
     "validation_fraction": Choice(0.1, 0.5, {"early_stopping": True}),
     "warm_start": Choice(False, True, {}, "second fit"),
     "device": Choice("auto", "cpu", {}, "nothing"),
-    "callbacks": Choice(None, STOPS_AT_ONCE, {}, "epochs"),
+    # Where the objective is above zero, so that the threshold stops it.
+    "callbacks": Choice(None, STOPS_AT_ONCE, {"init": "random"}, "epochs"),
     "verbose": Choice(0, 2, {}, "output"),
     "random_state": Choice(0, 1),
     # Of codes without a prior.

@@ -16,6 +16,7 @@ from skae import (
     VAETransformer,
 )
 from skae._state import State
+from skae.inits import INITS, Init
 from skae.likelihoods import (
     LIKELIHOODS,
     Gaussian,
@@ -49,6 +50,7 @@ QUIET = [
 #: Every dict of names that users choose from, with the base class of its entries.
 VOCABULARIES = {
     "criterion": (CRITERIA, Criterion),
+    "init": (INITS, Init),
     "likelihood": (LIKELIHOODS, Likelihood),
     "network": (NETWORKS, Network),
     "noise": (NOISES, Noise),

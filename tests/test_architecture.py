@@ -22,7 +22,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "skae").rglob("*.py"))
 
-VOCABULARY = ("likelihoods", "sparsity", "noise", "networks", "priors", "samplers", "schedules")
+VOCABULARY = (
+    *("inits", "likelihoods", "sparsity", "noise", "networks", "priors", "samplers", "schedules"),
+)
 COMPANIONS = ("metrics", "plotting", "datasets")
 
 # Every file or folder directly under skae/ is in one layer.
@@ -45,6 +47,7 @@ LAYER = {
     "_random": "ground",
     "_modules": "ground",
     "_trial": "ground",
+    "_linear_path": "ground",
     "_blas": "ground",
     "_blocks": "ground",
     "_scaling": "ground",

@@ -275,9 +275,10 @@ class StopAfter(Callback):
 @every_estimator
 @pytest.mark.parametrize("helper", [False, True])
 def test_callback_may_end_a_training(Estimator, helper):
-    estimator = Estimator(**SETTINGS, callbacks=[StopAfter(2, helper)]).fit(X)
+    settings = {**SETTINGS, "early_stopping": False}
+    estimator = Estimator(**settings, callbacks=[StopAfter(2, helper)]).fit(X)
     assert estimator.n_iter_ == 2
-    assert estimator.loss_curve_ == Estimator(**SETTINGS).fit(X).loss_curve_[:2]
+    assert estimator.loss_curve_ == Estimator(**settings).fit(X).loss_curve_[:2]
 
 
 @pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook != "on_epoch_end"])
@@ -307,7 +308,9 @@ def test_callbacks_hear_of_the_end_of_an_interrupted_training():
 
 def test_early_stopping_of_skorch_ends_a_training():
     callback = EarlyStopping(monitor="train_objective", patience=2, threshold=1.0)
-    estimator = AutoencoderTransformer(**{**SETTINGS, "max_iter": 50}, callbacks=[callback]).fit(X)
+    # From a random start, where the objective is above zero: the threshold is a share of it.
+    settings = {**SETTINGS, "max_iter": 50, "init": "random"}
+    estimator = AutoencoderTransformer(**settings, callbacks=[callback]).fit(X)
     assert estimator.n_iter_ == 3  # each epoch would have to be twice as good as the best
     held_out = EarlyStopping(patience=2, threshold=1.0)
     estimator.set_params(callbacks=[held_out], early_stopping=True).fit(X)

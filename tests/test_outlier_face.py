@@ -21,7 +21,7 @@ from tests.helpers import low_rank
 pytestmark = pytest.mark.filterwarnings("ignore:Maximum iterations")
 
 QUICK_NETWORK = AutoencoderTransformer(
-    n_components=3, hidden_layer_sizes=(8,), max_iter=3, tol=1.0, random_state=0
+    n_components=3, hidden_layer_sizes=(8,), init="random", max_iter=3, tol=1.0, random_state=0
 )
 X = low_rank(90)
 NAMES = [f"sensor {j}" for j in range(X.shape[1])]

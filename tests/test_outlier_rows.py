@@ -27,7 +27,7 @@ from tests.helpers import (
 pytestmark = pytest.mark.filterwarnings("ignore:Maximum iterations")
 
 QUICK_NETWORK = AutoencoderTransformer(
-    n_components=3, hidden_layer_sizes=(8,), max_iter=3, tol=1.0, random_state=0
+    n_components=3, hidden_layer_sizes=(8,), init="random", max_iter=3, tol=1.0, random_state=0
 )
 QUICK = {"estimator": QUICK_NETWORK, "random_state": 0}
 FORMATS = {"dense": np.asarray, "csr": sp.csr_array}

@@ -15,7 +15,7 @@ from tests.helpers import cells_at_once
 pytestmark = pytest.mark.filterwarnings("ignore:Maximum iterations")
 
 QUICK_NETWORK = AutoencoderTransformer(
-    n_components=3, hidden_layer_sizes=(8,), max_iter=3, tol=1.0, random_state=0
+    n_components=3, hidden_layer_sizes=(8,), init="random", max_iter=3, tol=1.0, random_state=0
 )
 CONTAMINATIONS = ["auto", 0.1]
 FORMATS = [np.asarray, sp.csr_array]

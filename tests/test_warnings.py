@@ -37,7 +37,9 @@ CASES = {
         "No unit is active",
     ),
     "collapse": (
-        VAETransformer(beta=1e4, kl_warmup=0.0, **{**QUICK, "max_iter": "auto"}, tol=1e9),
+        VAETransformer(
+            beta=1e4, kl_warmup=0.0, init="random", **{**QUICK, "max_iter": "auto"}, tol=1e9
+        ),
         PosteriorCollapseWarning,
         "The posterior collapsed",
     ),

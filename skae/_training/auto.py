@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
-from skae._training.specification import ModelSpec
+from skae._training.specification import ModelSpec, TrainingSpec
 from skae.likelihoods import Likelihood
 
-# Steps that "auto" aims at, the least and most epochs that it takes for them, and the least steps.
-_STEPS, _EPOCHS, _LEAST_STEPS = 20_000, (10, 200), 500
-# The same for sparse batches: what there is to know of many rare columns is learned soon, and more
-# steps overfit (`benchmarks/sparse_quality.py`).
-_SPARSE_STEPS, _SPARSE_EPOCHS = 5_000, (10, 60)
-_BATCH_SIZE = 128
-# The same where the training starts at co-occurrence, which leaves little to learn
-# (`benchmarks/features.py`); of the loss of sparse rows the batch size is the smaller part.
-_EPOCHS_OF_WORDS, _BATCH_SIZE_OF_WORDS = 20, 256
+
+class Budget(NamedTuple):
+    """How long a training may be, where nobody says."""
+
+    steps: int
+    epochs: tuple[int, int]  # the least and the most for these steps
+    least_steps: int = 0  # in as many epochs as that takes
+    batch_size: int = 128
+
+
+#: What "auto" stands for, by what is trained.
+BUDGETS = {
+    "dense": Budget(20_000, (10, 200), 500),
+    # What there is to know of many rare columns is learned soon, and more steps overfit
+    # (`benchmarks/sparse_quality.py`).
+    "csr": Budget(5_000, (10, 60), 500),
+    # Two trainings, of which the first says how long the second is to be.
+    "twice": Budget(10_000, (10, 100), 500),
+    # Codes that start at principal components: longer, they are poorer features of small tables
+    # (`benchmarks/features.py`).
+    "linear": Budget(10_000, (10, 100)),
+    "linear csr": Budget(5_000, (10, 60)),
+    # A start at co-occurrence leaves little to learn, and of the cost of a sparse loss the size of
+    # the batch is the smaller part.
+    "words": Budget(5_000, (10, 20), batch_size=256),
+}
 # Rows of tables in which the length of the training is found with rows held out.
 FEWEST_HELD_OUT, _MOST_ROWS = 20, 10_000
 
@@ -41,39 +60,34 @@ def choose_device(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def choose_batch_size(batch_size: int | str, n_rows: int, words: bool = False) -> int:
-    """Return the batch size, no more than there are rows; "auto" is 128, and 256 for ``words``."""
-    auto = _BATCH_SIZE_OF_WORDS if words else _BATCH_SIZE
-    return min(n_rows, auto if isinstance(batch_size, str) else batch_size)
+def choose_batch_size(batch_size: int | str, n_rows: int, kind: str = "dense") -> int:
+    """Return the batch size, no more than there are rows; "auto" is that of `BUDGETS`."""
+    return min(n_rows, BUDGETS[kind].batch_size if isinstance(batch_size, str) else batch_size)
 
 
 def choose_n_epochs(
-    max_iter: int | str, n_rows: int, batch_size: int, kind: str = "dense", n_trainings: int = 1
+    max_iter: int | str, n_rows: int, batch_size: int | str, kind: str = "dense"
 ) -> int:
-    """Return the epochs; "auto" takes those for about 20,000 steps, at least 10, at most 200.
+    """Return the epochs; "auto" takes those for the steps of `BUDGETS`, within its bounds.
 
-    With CSR batches (``kind`` is "csr") they are 5,000 steps and at most 60 epochs, and where the
-    training starts at co-occurrence ("words") at most 20. A table so small that they are no 500
-    steps gets the epochs for 500, but for "words". Where there are to be two trainings, "auto"
-    gives each of them half of its epochs.
+    A table so small that they are fewer than the least steps gets the epochs for these.
     """
     if not isinstance(max_iter, str):
         return max_iter
-    n_batches = -(-n_rows // batch_size)
-    if kind == "words":
-        return min(_EPOCHS_OF_WORDS, max(_SPARSE_EPOCHS[0], _SPARSE_STEPS // n_batches))
-    n_steps, epochs = (_SPARSE_STEPS, _SPARSE_EPOCHS) if kind == "csr" else (_STEPS, _EPOCHS)
-    n_epochs = int(np.clip(n_steps // n_batches, *epochs)) // n_trainings
-    return max(n_epochs, -(-_LEAST_STEPS // n_batches))
+    budget, n_batches = BUDGETS[kind], -(-n_rows // choose_batch_size(batch_size, n_rows, kind))
+    n_epochs = int(np.clip(budget.steps // n_batches, *budget.epochs))
+    return max(n_epochs, -(-budget.least_steps // n_batches))
 
 
-def stops_early(spec: ModelSpec, n_rows: int) -> bool:
-    """Return whether "auto" lets rows held out say how many epochs there are to be.
+def finds_length(spec: ModelSpec, training: TrainingSpec, n_rows: int) -> bool:
+    """Return whether rows held out say how many epochs there are to be.
 
-    Where the score is a bound of log p(x), in tables small enough that two trainings are cheap.
+    Where ``early_stopping`` and ``max_iter`` are both "auto", the score is a bound of log p(x), the
+    start is in closed form, and the table is so small that two trainings are cheap.
     """
+    asked = training.early_stopping == training.max_iter == "auto"
     bounds = spec.bottleneck.code == "gaussian" and spec.init is not None
-    return bounds and 2 * FEWEST_HELD_OUT <= n_rows <= _MOST_ROWS
+    return asked and bounds and 2 * FEWEST_HELD_OUT <= n_rows <= _MOST_ROWS
 
 
 def default_alpha(likelihood: Likelihood) -> float:

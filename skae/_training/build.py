@@ -13,6 +13,7 @@ from skae._random import Stream, derive_seed
 from skae._scaling import ColumnSummary, Scaling, fit_scaling, summarise_columns
 from skae._training.auto import choose_device, default_scaling
 from skae._training.batches import to_csr, to_tensor
+from skae._training.encoder_input import as_encoder_sees
 from skae._training.fitted import FittedModel, totals_of
 from skae._training.module import AutoencoderModule
 from skae._training.net import AutoencoderNet, WeightedSum
@@ -38,16 +39,16 @@ def build(
     likelihood, device = spec.likelihood, choose_device(training.device)
     columns = summarise_columns(X, index, weight)
     of_rows, of_encoder = _scalings(spec, columns, sp.issparse(X))
-    start = None
+    input_norm = total_cap = start = None
+    if likelihood.conditional_on_total:
+        input_norm, total_cap = _norm_and_cap(X[index[:_ROWS_FOR_NORM]], of_encoder)
     if spec.init is not None:
-        rows_at_start = StartRows(X, index, weight, columns, of_rows)
+        seen = as_encoder_sees(X, index, of_encoder, input_norm)
+        rows_at_start = StartRows(X, index, weight, columns, of_rows, seen)
         start_seed = derive_seed(training.seed, Stream.START)
         start = spec.init.fit(rows_at_start, spec.n_components, spec.bottleneck.code, start_seed)
     columns = _in_units_of(of_rows, columns, likelihood)
     plan = choose_plan(spec.sparse_method, X, likelihood, columns, device)
-    input_norm = total_cap = None
-    if likelihood.conditional_on_total:
-        input_norm, total_cap = _norm_and_cap(X[index[:_ROWS_FOR_NORM]], of_encoder)
     # A function and no module, of which skorch would make a copy with other arguments.
     module = partial(
         AutoencoderModule,
@@ -69,6 +70,8 @@ def build(
         seed=training.seed,
     )
     net = _make_net(module, training, device)
+    # What was found once, and is in the weights now, is not kept with the net, nor pickled.
+    net.module = partial(module, start=None)
     return FittedModel(spec, training, X.shape[1], net, of_rows, sp.issparse(X))
 
 

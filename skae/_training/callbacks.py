@@ -133,8 +133,10 @@ class Clock(Callback):
 class Averaging(Callback):
     """Keeps an exponential moving average of the weights, with which rows held out are judged.
 
-    In the first steps the average is over few: the share of the newest weights after t steps is
-    ``max(1 - decay, 9 / (10 + t))``. The training ends with the average.
+    The average of Polyak and Juditsky (1992), over the last steps. In the first it is over few: the
+    share of the newest weights after t steps is ``max(1 - decay, 9 / (10 + t))``. The training ends
+    with the average, in which weights that were drawn to exact zeros are zero; where an epoch went
+    wrong, with the weights that were put back for it.
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ class Averaging(Callback):
         """Begin with the weights that are there."""
         self.weights = [one for one in net.module_.parameters() if one.requires_grad]
         self.average = [one.detach().clone() for one in self.weights]
-        self.step, self.swapped = 0, False
+        self.step, self.n_epochs, self.swapped = 0, 0, False
 
     @torch.no_grad()
     def on_batch_end(self, net, training=False, **kwargs):
@@ -157,7 +159,8 @@ class Averaging(Callback):
         if training:
             self.step += 1
             share = max(1.0 - self.decay, 9.0 / (10.0 + self.step))
-            torch._foreach_lerp_(self.average, self.weights, share)
+            for average, weight in zip(self.average, self.weights, strict=True):
+                average.lerp_(weight, share)
 
     def on_batch_begin(self, net, training=False, **kwargs):
         """Let rows held out see the average."""
@@ -165,13 +168,18 @@ class Averaging(Callback):
             self._swap()
 
     def on_epoch_end(self, net, **kwargs):
-        """Go on with the weights of the training."""
+        """Go on with the weights of the training, and count the epoch, which may be taken back."""
         if self.swapped:
             self._swap()
+        self.n_epochs = len(net.history)
 
     def on_train_end(self, net, **kwargs):
         """End with the average."""
-        if not self.swapped:
+        if self.swapped:
+            self._swap()
+        if len(net.history) >= self.n_epochs:
+            for weight, average in zip(self.weights, self.average, strict=True):
+                average.masked_fill_(weight == 0.0, 0.0)
             self._swap()
         self.weights, self.average = [], []
 

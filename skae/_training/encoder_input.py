@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 import torch
+from sklearn.preprocessing import normalize
 from torch import Tensor, nn
 
 from skae._kernels.csr import Csr
@@ -90,6 +92,19 @@ class EncoderInput(nn.Module):
             return values
         bound = torch.where(self.largest > 0, self.MAX_RATIO * self.largest, torch.inf)
         return values.clamp(-bound, bound)
+
+
+def as_encoder_sees(X, index: np.ndarray, scaling: Scaling | None, norm: float | None):
+    """Return rows as `EncoderInput` makes them of raw ones, in double precision, dense or CSR.
+
+    None where it leaves them as they are.
+    """
+    if scaling is None and norm is None:
+        return None
+    rows = X[index]
+    if scaling is not None:
+        rows = scaling.apply_csr(rows) if sp.issparse(rows) else scaling.apply(rows)
+    return rows if norm is None else norm * normalize(rows)
 
 
 def _to_norm(norm: float, squared_norm: Tensor) -> Tensor:

@@ -13,14 +13,14 @@ from functools import partial
 import numpy as np
 
 from skae._duplicates import merge_duplicates, representatives
-from skae._training.auto import stops_early
+from skae._training.auto import finds_length
 from skae._training.build import build
 from skae._training.diagnosis import advice
 from skae._training.fitted import FittedModel
 from skae._training.going_on import following, go_on
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
-from skae._training.trainer import find_length, train
+from skae._training.trainer import train
 from skae.exceptions import NonFiniteLossError
 
 
@@ -64,15 +64,14 @@ def fit_model(
         attribute ``model``.
     """
     index, weight = merge_duplicates(X, weight)
-    length = None
-    if previous is None and training.early_stopping == "auto" and stops_early(spec, len(index)):
-        make = partial(build, X, spec=spec, training=training)
-        length = find_length(make, X, index, weight, training)
+    make = None
+    if previous is None and finds_length(spec, training, len(index)):
+        make = partial(build, X, spec=spec)
     model = go_on(previous, spec, training) if previous else build(X, index, weight, spec, training)
     rows = X[representatives(index, weight)]
     try:
         with following(model.net, training):
-            model.converged = train(model, X, index, weight, training, length)
+            model.converged = train(model, X, index, weight, training, make)
     except NonFiniteLossError as error:
         model.summarise_training(rows)
         resumed = previous is not None

@@ -114,7 +114,8 @@ class FittedModel:
         largest = np.abs(loadings).argmax(axis=0)
         sign = np.sign(loadings[largest, np.arange(axes.shape[1])])
         centre = centre if bottleneck.centres else np.zeros_like(centre)
-        bottleneck.turn_to(axes * np.where(sign == 0, 1.0, sign), centre)
+        device = next(self.net.module_.parameters()).device
+        bottleneck.turn_to(axes * np.where(sign == 0, 1.0, sign), centre, device)
 
     def history(self) -> dict[str, list[float]]:
         """Return each named term of each epoch; those of held-out rows start with "valid_"."""
@@ -147,9 +148,8 @@ class FittedModel:
     def _diagnostics(self, X) -> dict[str, np.ndarray]:
         """Return the mean over rows of what the bottleneck has to tell, by name."""
         module = self.net.module_
-        names = module.bottleneck.diagnostics(
-            torch.zeros(1, module.bottleneck.n_inputs, device=next(module.parameters()).device)
-        )
+        like = next(module.parameters())
+        names = module.bottleneck.diagnostics(like.new_zeros((1, module.bottleneck.n_inputs)))
         return {
             name: self._map(lambda x, of=name: module.diagnostics(x)[of], X, self.scaling).mean(0)
             for name in names

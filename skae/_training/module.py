@@ -34,10 +34,19 @@ from skae.noise import Noise
 class Observation(nn.Module):
     """A likelihood with its state: raw decoder output to distribution of rows."""
 
-    def __init__(self, likelihood: Likelihood, mean: np.ndarray, variance: np.ndarray):
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        mean: np.ndarray,
+        variance: np.ndarray,
+        left: np.ndarray | None = None,  # of the variance, by the start
+    ):
         super().__init__()
         self.likelihood = likelihood
         self.state = State(likelihood, mean=_tensor(mean), variance=_tensor(variance))
+        if left is not None:
+            begun = State(likelihood, mean=_tensor(mean), variance=_tensor(left))
+            self.state.trained = begun.trained
 
     def log_likelihood(self, x: Tensor, raw: Tensor, variance_weighted: bool = False) -> Tensor:
         """Return log p(x | raw) of each row.
@@ -156,11 +165,10 @@ class AutoencoderModule(nn.Module):
         words = None if start is None else start.words
         self.words = None
         if words is not None:
-            own = derive_seed(seed, Stream.WEIGHTS, 1)
+            own = derive_seed(seed, Stream.WEIGHTS_OF_FEATURES)
             self.words = WordModel(words, row_scaling, network, layout, own)
-        given = start is not None and likelihood.location_scale
-        noise_variance = start.noise_variance if given else columns.variance  # type: ignore
-        self.observation = Observation(likelihood, columns.mean, noise_variance)
+        left = start.noise_variance if start is not None and likelihood.location_scale else None
+        self.observation = Observation(likelihood, columns.mean, columns.variance, left)
         n_outputs = layout.n_features * likelihood.n_outputs
         self.encoder, self.decoder, self.cost = network.make(
             layout if words is None else layout._replace(n_features=words.n_vectors),
@@ -168,6 +176,7 @@ class AutoencoderModule(nn.Module):
             n_decoder_outputs=n_outputs,
             seed=derive_seed(seed, Stream.WEIGHTS),
         )
+        self.started = start is not None
         if start is not None:
             last = Affine(_tensor(start.decode.T), _tensor(start.mean))
             if not likelihood.location_scale:  # raw outputs are in other units than codes
@@ -184,6 +193,9 @@ class AutoencoderModule(nn.Module):
         self.encoder_input = EncoderInput(encoder_scaling, input_norm)
         self.plan = possible(plan, sparse_method, self._csr_obstacle)
         self.row_gradients, self.total_cap = row_gradients, total_cap
+        #: Whether the first step from a start in closed form is yet to come, which the decoder
+        #: makes alone.
+        self.begins = start is not None
         if self.takes_csr and self.words is None:
             self.encoder[0] = InputLayer.from_linear(self.encoder[0], row_gradients)
 
@@ -227,6 +239,10 @@ class AutoencoderModule(nn.Module):
         """Return the terms of the objective, unweighted; what is random was drawn before."""
         x = batch.x
         h = self._encode(x if batch.seen is None else batch.seen)
+        if self.begins:
+            # The errors of a principal subspace are orthogonal to it, so that the gradient of each
+            # code is zero, and what is computed of it rounding, which Adam makes whole steps of.
+            h = _without_gradient(h)
         share = self._share_of_rows(x, batch.weight)
         step = Step(
             reconstruction=partial(self._reconstruction, batch, share),
@@ -334,6 +350,12 @@ class AutoencoderModule(nn.Module):
     def _encode(self, x: Tensor | Csr) -> Tensor:
         seen = self.encoder_input(x)
         return self.encoder(seen if self.words is None else self.words.features(seen))
+
+
+def _without_gradient(h: Tensor) -> Tensor:
+    if h.requires_grad:  # zeros, for some optimisers do not take parameters without a gradient
+        h.register_hook(torch.zeros_like)
+    return h
 
 
 def _first_raw(likelihood: Likelihood, columns: ColumnSummary, n_outputs: int) -> Tensor:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from skae._kernels.optimizer import RowAdamW
+from skae._training.words import WordFeatures
 
 
 class Moment:
@@ -51,7 +52,7 @@ class Moment:
         self._begin()
 
     def _begin(self) -> None:
-        self.buffers = {name: value.clone() for name, value in self.module.named_buffers()}
+        self.buffers = {name: value.clone() for name, value in _buffers(self.module)}
         if not self.by_rows:
             for before in self.before.values():
                 before.keep()
@@ -75,7 +76,7 @@ class Moment:
 
         Others may be infinite from the start: masks of attention, running minima.
         """
-        for name, value in self.module.named_buffers():
+        for name, value in _buffers(self.module):
             then = self.buffers.get(name, value)
             if not bool((value.isfinite() | ~then.isfinite()).all()):
                 return name
@@ -86,7 +87,7 @@ class Moment:
         with torch.no_grad():
             for before in self.before.values():
                 before.put_back()
-            for name, value in self.module.named_buffers():
+            for name, value in _buffers(self.module):
                 value.copy_(self.buffers[name])
         if self.with_optimizer:
             self._go_back_in_optimizer()
@@ -163,6 +164,13 @@ class _Before:
         for rows, parts in self.parts:
             for tensor, part in zip(tensors, parts, strict=True):
                 tensor.index_copy_(0, rows, part)
+
+
+def _buffers(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the buffers that may change, with their names; those of words are many, and stay."""
+    words = [part for part in module.modules() if isinstance(part, WordFeatures)]
+    fixed = {id(buffer) for part in words for buffer in part.buffers()}
+    return ((name, one) for name, one in module.named_buffers() if id(one) not in fixed)
 
 
 def _like(parameter: Tensor, state: dict) -> list[Tensor]:

@@ -150,6 +150,7 @@ class AutoencoderNet(NeuralNet):
         else:
             step = super().train_step(batch, **fit_params)
         module.bottleneck.end_step()
+        module.begins = False
         return step
 
     def _step_without_closure(self, batch, **fit_params):

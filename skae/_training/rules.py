@@ -18,6 +18,7 @@ class Rule(ABC):
     """How fast a training goes at each moment, and when it is over."""
 
     n_epochs: int  # the most of this training
+    horizon: int  # the epochs that schedules are laid out for
     #: Whether an average of the weights is judged, and kept at the end.
     averages: bool = False
 
@@ -71,6 +72,7 @@ class Convergence(Rule):
         self, schedule: Schedule, n_epochs: int, tol: float, n_iter_no_change: int, start: float
     ):
         self.schedule, self.n_epochs, self.tol = schedule, n_epochs, tol
+        self.horizon = n_epochs
         self.n_iter_no_change, self.start = n_iter_no_change, start
         self.epoch = self.waited = 0
         self.first = self.best = math.inf
@@ -138,7 +140,7 @@ class Trial(Rule):
 
     def __init__(self, schedule: Schedule, most_epochs: int, patience: int):
         self.schedule, self.most_epochs, self.patience = schedule, most_epochs, patience
-        self.n_epochs = most_epochs + 1
+        self.n_epochs = self.horizon = most_epochs + 1
         self.epoch = self.best_epoch = 0
         self.best = math.inf
 
@@ -159,6 +161,10 @@ class Trial(Rule):
         """Whether nothing better came for long."""
         return self.epoch - self.best_epoch > self.patience
 
+    def repeat(self) -> Repeat:
+        """Return the training of the best number of epochs."""
+        return Repeat(self.schedule, self.most_epochs, self.best_epoch)
+
 
 class Repeat(Rule):
     """The epochs that were best in a `Trial`, on its schedule, and no more.
@@ -172,11 +178,13 @@ class Repeat(Rule):
         Epochs to train after the still one.
     """
 
+    # Every moment of it is one of the trial: of the learning rate, and of all other schedules.
+
     averages = True
 
     def __init__(self, schedule: Schedule, most_epochs: int, best_epoch: int):
         self.schedule, self.most_epochs = schedule, most_epochs
-        self.n_epochs, self.epoch = best_epoch + 1, 0
+        self.n_epochs, self.horizon, self.epoch = best_epoch + 1, most_epochs + 1, 0
 
     def factor(self, epoch: float) -> float:
         """Return the factor of the learning rate after so many epochs, and parts of one."""

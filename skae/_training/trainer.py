@@ -37,6 +37,8 @@ from skae.networks import Network
 
 # Cells and rows that early stopping holds out at most; the rows are fewer in very wide tables only.
 _MOST_CELLS_HELD_OUT, _FEWEST_HELD_OUT = 2**28, 256
+# Makes an untrained model of some rows and their weights, to be trained so.
+Make = Callable[..., FittedModel]
 # So many steps without anything better end the search for the length of a training.
 _STEPS_OF_PATIENCE = 200
 
@@ -59,24 +61,25 @@ def train(
     index: np.ndarray,
     weight: np.ndarray | None,
     training: TrainingSpec,
-    length: Repeat | None = None,
+    make: Make | None = None,
 ) -> bool:
     """Train a model on the rows ``index`` of X; return whether it came to an end of its own.
 
-    That is False where the last epoch allowed was reached with the objective still falling. The
-    training is as long as ``length`` says, where `find_length` found one.
+    That is False where the last epoch allowed was reached with the objective still falling. With
+    ``make`` the training is as long as `find_length` says.
     """
     held_out = None
     if training.early_stopping is True:
         (index, weight), held_out = _hold_out(X, index, weight, training)
     else:
         _check_monitors(model.net)
-    if length is not None:
+    if make is not None:
+        length = find_length(make, X, index, weight, training)
         run(model, X, index, weight, training, length)
-        return True
+        return length.came_to_an_end
     rule = Convergence(
         training.learning_rate,
-        _n_epochs(model, training, len(index)),
+        choose_n_epochs(training.max_iter, len(index), training.batch_size, _kind(model)),
         training.tol,
         training.n_iter_no_change,
         model.spec.bottleneck.settles_at,
@@ -88,7 +91,7 @@ def train(
 
 
 def find_length(
-    make: Callable[[np.ndarray, np.ndarray | None], FittedModel],
+    make: Make,
     X,
     index: np.ndarray,
     weight: np.ndarray | None,
@@ -96,17 +99,26 @@ def find_length(
 ) -> Repeat:
     """Return the training of as many epochs, from 0, as are best for rows held out.
 
-    ``make`` makes an untrained model of some rows and their weights.
+    The callbacks of the user see the training that follows alone, and so does who reads what is
+    printed.
     """
     fraction = max(training.validation_fraction, FEWEST_HELD_OUT / len(index))
-    part, held_out = _hold_out(X, index, weight, replace(training, validation_fraction=fraction))
-    model = make(*part)
-    n_epochs = _n_epochs(model, training, len(part[0]), n_trainings=2)
-    n_batches = -(-len(part[0]) // _batch_size(model, training, len(part[0])))
+    training = replace(training, validation_fraction=fraction, callbacks=(), verbose=0)
+    part, held_out = _hold_out(X, index, weight, training)
+    model = make(*part, training=training)
+    n_rows = len(part[0])
+    n_epochs = choose_n_epochs(training.max_iter, n_rows, training.batch_size, "twice")
+    n_batches = -(-n_rows // choose_batch_size(training.batch_size, n_rows, "twice"))
     patience = max(training.n_iter_no_change, -(-_STEPS_OF_PATIENCE // n_batches))
     rule = Trial(training.learning_rate, n_epochs, patience)
-    run(model, X, *part, training, rule, held_out)
-    return Repeat(training.learning_rate, n_epochs, rule.best_epoch)
+    try:
+        run(model, X, *part, training, rule, held_out)
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(
+            "The loss or a weight was not finite while rows held out were to say how long the "
+            "training is to be (early_stopping='auto'). The weights of the start are kept."
+        ) from error
+    return rule.repeat()
 
 
 def run(
@@ -129,7 +141,7 @@ def run(
     rows = make_rows(X, index, weight, model.scaling, net.device, csr, net.module_.plan.n_sampled)
     for block in row_blocks(len(rows), cells_per_row(X) if csr else X.shape[1]):
         net.module_.encoder_input.observe(rows.take(torch.arange(block.start, block.stop)))
-    net.batch_size = _batch_size(model, training, len(rows))
+    net.batch_size = choose_batch_size(training.batch_size, len(rows), _kind(model))
     net.max_epochs = rule.n_epochs
     n_batches = -(-len(rows) // net.batch_size)
     monitor = "train_objective" if held_out is None else "valid_objective"
@@ -169,21 +181,20 @@ def _hold_out(X, index, weight, training: TrainingSpec) -> tuple[WeightedIndex, 
     return split_rows(index, weight, training.validation_fraction, seed, most)
 
 
-def _n_epochs(model: FittedModel, training: TrainingSpec, n_rows: int, n_trainings: int = 1) -> int:
-    module, batch_size = model.net.module_, _batch_size(model, training, n_rows)
-    kind = "words" if module.words is not None else "csr" if module.takes_csr else "dense"
-    return choose_n_epochs(training.max_iter, n_rows, batch_size, kind, n_trainings)
-
-
-def _batch_size(model: FittedModel, training: TrainingSpec, n_rows: int) -> int:
-    return choose_batch_size(training.batch_size, n_rows, model.net.module_.words is not None)
+def _kind(model: FittedModel) -> str:
+    """Return what is trained, by the names of `BUDGETS`."""
+    module = model.net.module_
+    if module.words is not None:
+        return "words"
+    started = module.started and model.spec.bottleneck.code == "plain"
+    return " ".join(["linear"] * started + ["csr"] * module.takes_csr) or "dense"
 
 
 def _first(model: FittedModel, training: TrainingSpec, rule: Rule, n_batches: int) -> list:
     """Return the callbacks that come before those of the user, and say what is trained."""
     n_epochs = rule.n_epochs
     callbacks: list = [Averaging()] if rule.averages else []
-    callbacks += [FiniteGuard(n_epochs), Clock(n_epochs, n_batches)]
+    callbacks += [FiniteGuard(n_epochs), Clock(rule.horizon, n_batches)]
     if training.alpha * training.l1_ratio:
         callbacks.append(SoftThreshold(training.alpha * training.l1_ratio))
     title = f"{training.title} ({model.sparse_method} batches)"

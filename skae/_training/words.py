@@ -34,7 +34,7 @@ class WordFeatures(nn.Module):
     def __init__(self, words: Words, scaling: Scaling | None):
         super().__init__()
         self.logarithm = words.logarithm
-        one = torch.ones(len(words.weight))
+        one = torch.ones(len(words.weight), dtype=torch.float32)
         scale = one if scaling is None else _tensor(scaling.scale)
         shift = None if scaling is None or scaling.shift is None else _tensor(scaling.shift)
         self.register_buffer("scale", scale)
@@ -58,7 +58,7 @@ class WordFeatures(nn.Module):
         if self.shift is not None:
             values = values + self.shift[columns]
         if self.logarithm:
-            values = torch.where(values > 0, 1.0 + values.clamp_min(1.0).log(), 0.0)
+            values = values.clamp(0.0, 1.0) + values.clamp_min(1.0).log()
         return values * self.weight[columns]
 
 
@@ -84,8 +84,7 @@ class WordModel(nn.Module):
         self.network, self.features = network, WordFeatures(words, scaling)
         seen = layout._replace(n_features=words.n_vectors)
         encoder, self.decoder, _ = network.make(seen, layout.n_components, words.n_vectors, seed)
-        first = Affine(_tensor(words.axes.T), torch.zeros(layout.n_components))
-        last = Affine(_tensor(words.axes), torch.zeros(words.n_vectors))
+        first, last = _through_origin(words.axes.T), _through_origin(words.axes)
         network.start_linear(encoder, self.decoder, first, last)
 
     def loss(self, x: Tensor | Csr, code: Tensor, share: Tensor) -> Tensor:
@@ -97,6 +96,10 @@ class WordModel(nn.Module):
     def weights_to_decay(self) -> list[nn.Parameter]:
         """Return the weights that decay."""
         return weight_arrays(self.decoder)
+
+
+def _through_origin(weight: np.ndarray) -> Affine:
+    return Affine(_tensor(weight), _tensor(np.zeros(len(weight))))
 
 
 def _tensor(values) -> Tensor:

@@ -41,7 +41,10 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Returns
         -------
         codes : ndarray of shape (n_samples, n_components)
-            The same for a row whichever rows stand beside it.
+            The same for a row whichever rows stand beside it. Codes without a prior lie on their
+            principal axes, of mean zero over the training rows and the largest variance first, but
+            for sparse ones; latents of a prior are ordered by what they tell. The column that a
+            code goes with most goes up with it. So it is after the first fit; later ones keep axes.
         """
         rows, *_ = self._validate_rows(X)
         return self._model.codes(rows)

@@ -45,8 +45,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
     # What a final class says of its own.
 
     @abstractmethod
-    def _bottleneck(self, init: Init | None) -> BottleneckSpec:
-        """Return what lies between encoder and decoder."""
+    def _bottleneck(self, init: Init | None, before: ModelSpec | None) -> BottleneckSpec:
+        """Return what lies between encoder and decoder, ``before`` if a training goes on."""
 
     @abstractmethod
     def _auto_init(self, likelihood: Likelihood) -> Init:
@@ -147,7 +147,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
 
     def _specifications(self, previous: FittedModel | None) -> tuple[ModelSpec, TrainingSpec]:
         """Return what the model is, and how it is trained, once its likelihood is chosen."""
-        return model_spec(self), training_spec(self, seed_of(self.random_state, previous))
+        seed = seed_of(self.random_state, previous)
+        return model_spec(self, previous), training_spec(self, seed)
 
     def _record(self, model: FittedModel) -> Warning | None:
         """Set the fitted attributes that tell how the training went; return what to warn of."""
@@ -165,10 +166,10 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         if reset:
             self._fitted_on = X[:0]  # of the container that `sample` returns
             self.likelihood_, self._chose_likelihood = choose_likelihood_for(self, X)
-        self._chose_likelihood = self._chose_likelihood and is_auto(self.likelihood)
         advice = ""
-        if self._chose_likelihood:
+        if self._chose_likelihood:  # until a call that names one has been whole
             advice = "(likelihood='auto' took the present one by the rows of the first call.)"
+        self._chose_likelihood = self._chose_likelihood and is_auto(self.likelihood)
         names = getattr(self, "feature_names_in_", None)
         return within_support(X, self.likelihood_, names, advice), weight
 

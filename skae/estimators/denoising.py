@@ -56,5 +56,5 @@ class DenoisingAETransformer(SharedParameters, BaseAutoencoder):
     def _auto_init(self, likelihood):
         return AutoInit(linear=likelihood.location_scale)
 
-    def _bottleneck(self, init):
+    def _bottleneck(self, init, before):
         return PlainCode()

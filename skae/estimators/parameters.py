@@ -57,7 +57,16 @@ class SharedParameters(ABC):
     init: Any = choices(
         "auto",
         INITS,
-        """Where the training starts.""",
+        """Where the training starts: "pca", "factor_analysis" or "cooccurrence" (of columns in
+        rows, for texts and the like) find the best model of their kind in closed form, which the
+        network is before its first step and improves on from there; "random" draws the first
+        weights. "auto" is "factor_analysis" for `VAETransformer` (but with ``optimizer="sgd"``) and
+        "pca" for `AutoencoderTransformer` and `DenoisingAETransformer` with a Gaussian likelihood;
+        "cooccurrence" for these two whatever the likelihood, where no value is below zero, at most
+        a tenth is not zero, and there are at least 100 distinct rows and 100 columns; else
+        "random". Any but "auto" and "random" is an error beside a ``network`` without a linear
+        path, such as your own modules, and "cooccurrence" beside sparse codes or a prior. See
+        `skae.inits`.""",
         Init,
         also=("auto",),
     )
@@ -145,7 +154,8 @@ class SharedParameters(ABC):
         "auto",
         [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         'int or "auto"',
-        """Rows in a step, at least 1; "auto" is 128, or all rows where there are fewer.""",
+        """Rows in a step, at least 1; "auto" is 128 (256 where ``init`` is "cooccurrence"), or all
+        rows where there are fewer.""",
     )
     learning_rate: Any = choices(
         "cosine",
@@ -172,7 +182,10 @@ class SharedParameters(ABC):
         'int or "auto"',
         """Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at
         most 200 (or those for 500 steps, if they are more); where batches are sparse, about 5,000
-        steps in at most 60 epochs.""",
+        steps in at most 60 epochs. Codes without a prior that start at principal components get
+        10,000 steps and at most 100 epochs, at co-occurrence 5,000 steps and at most 20. Where
+        ``early_stopping="auto"`` finds out how long a training is to be, each of the two trainings
+        has at most 10,000 steps, and 100 epochs or those for 500 steps.""",
     )
     tol: float = parameter(
         1e-4,
@@ -193,13 +206,20 @@ class SharedParameters(ABC):
         [StrOptions({"auto"}), "boolean"],
         'bool or "auto"',
         """Whether to hold rows out, stop when their objective no longer improves, and keep the
-        weights that were best for them.""",
+        weights that were best for them. "auto" does more where the score is a bound of log p(x)
+        and the start is found in closed form (`VAETransformer` with another ``init`` than
+        "random"), in a first fit on 40 to 10,000 distinct rows with ``max_iter="auto"``: rows held
+        out (at least 20) say after how many epochs an average of the weights is best for them, 0 if
+        the start is; then all rows are trained on for as many, and the average is kept.
+        ``callbacks`` and ``verbose`` see this second training alone. Everywhere else "auto" is
+        False.""",
     )
     validation_fraction: float = parameter(
         0.1,
         [Interval(Real, 0, 1, closed="neither")],
         "float",
-        "Share of the rows that ``early_stopping`` holds out, in (0, 1).",
+        """Share of the rows that ``early_stopping`` holds out, in (0, 1); with "auto" no fewer
+        than 20 rows.""",
     )
     warm_start: bool = parameter(
         False,
@@ -222,7 +242,8 @@ class SharedParameters(ABC):
         None,
         [list, tuple, None],
         "list of skorch callbacks or None",
-        "Called during training, as in skorch.",
+        """Called during training, as in skorch; not while ``early_stopping="auto"`` finds out how
+        long it is to be.""",
     )
     verbose: int = parameter(
         0,
@@ -252,15 +273,17 @@ class SharedParameters(ABC):
     sparse_method_ : {"dense", "exact", "sampled"}
         How the training rows were trained on; "dense" for dense ones, too.
     n_iter_ : int
-        Epochs done.
+        Epochs done. Where ``early_stopping="auto"`` found their number, the first makes no step.
     loss_curve_ : list of float
         Objective of each epoch, in nats a row: what decides about convergence. It is that of the
-        scaled columns, and leaves out a penalty whose weight is being steered.
+        scaled columns, and leaves out a penalty whose weight is being steered. Where the model ends
+        with an average of the weights, it is that of the weights themselves.
     history_ : dict of str to list of float
         Each named term of each epoch, unweighted; terms of held-out rows start with ``valid_``.
+        "features" is what the encoder learns from where ``init`` is "cooccurrence".
     validation_scores_ : list of float
         Minus the objective of the held-out rows after each epoch; empty without
-        ``early_stopping``.
+        ``early_stopping=True``.
     net_ : skorch.NeuralNet
         The net that trained the module.
     module_ : torch.nn.Module

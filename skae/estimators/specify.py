@@ -20,17 +20,20 @@ from skae.samplers import SAMPLERS, Sampler
 from skae.schedules import SCHEDULES
 
 
-def model_spec(estimator: Any) -> ModelSpec:
-    """Return what the model of an estimator is, once its likelihood is chosen."""
-    network = _network(estimator)
-    init = _init(estimator, network)
+def model_spec(estimator: Any, previous: FittedModel | None = None) -> ModelSpec:
+    """Return what the model of an estimator is, once its likelihood is chosen.
+
+    With a model that is to be trained further, "auto" is what it came to be there.
+    """
+    before, network = None if previous is None else previous.spec, _network(estimator)
+    init = _init(estimator, network, before)
     return ModelSpec(
         n_components=estimator.n_components,
         hidden_layer_sizes=_layer_sizes(estimator.hidden_layer_sizes),
         activation=estimator.activation,
         network=network,
         init=init,
-        bottleneck=estimator._bottleneck(init),
+        bottleneck=estimator._bottleneck(init, before),
         likelihood=_likelihood(estimator),
         input_scaling=estimator.input_scaling,
         sparse_method=estimator.sparse_method,
@@ -116,10 +119,12 @@ def _network(estimator: Any) -> Network:
     return network
 
 
-def _init(estimator: Any, network: Network) -> Init | None:
+def _init(estimator: Any, network: Network, before: ModelSpec | None) -> Init | None:
     """Return the start in closed form; None where weights start at random."""
     given = estimator.init
-    if isinstance(given, str) and given == "auto":
+    if is_auto(given) and before is not None:
+        return before.init
+    if is_auto(given):
         init = estimator._auto_init(estimator.likelihood_) if network.has_linear_path else Random()
     else:
         init = resolve(given, INITS)

@@ -35,7 +35,8 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
     Attributes
     ----------
     kl_ : ndarray of shape (`n_components_`,) or (1,)
-        Mean KL of each latent from the prior, in nats, on (at most 10,000) training rows. Near
+        Mean KL of each latent from the prior, in nats, on (at most 10,000) training rows, the
+        largest first (after the first fit: latents that are trained on keep their places). Near
         zero for a latent that the model does not use. One entry, the KL of the whole code, where
         the prior has none for single latents (``prior.factorises`` is False).
 
@@ -105,8 +106,8 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), Schedule],
         'float, Schedule or "auto"',
         """Share of the training, in [0, 1], over which the KL term comes in, or a schedule of your
-        own. "auto" is 0.25 where weights start at random, and 0 where ``init`` finds the start in
-        closed form, which a training without the KL term would leave.""",
+        own. "auto" is 0 where the start is a model of the rows, which a training without the KL
+        term would leave (any ``init`` but "random", with a Gaussian likelihood), else 0.25.""",
     )
     free_bits: float = parameter(
         0.0,
@@ -129,12 +130,17 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
     _auto_sampler = None  # the prior
 
     def _auto_init(self, likelihood):
-        return FactorAnalysisInit() if likelihood.location_scale else Random()
+        # A step of SGD is as long as the gradient is steep, as it is where there is little noise.
+        is_model = likelihood.location_scale and self.optimizer != "sgd"
+        return FactorAnalysisInit() if is_model else Random()
 
-    def _bottleneck(self, init):
+    def _bottleneck(self, init, before):
         warmup = self.kl_warmup
-        if isinstance(warmup, str):  # a start in closed form has nothing to find first
-            warmup = _WARMUP if init is None else 0.0
+        if isinstance(warmup, str) and before is not None:
+            warmup = before.bottleneck.kl_warmup
+        elif isinstance(warmup, str):  # a start that is a model has nothing to find first
+            is_model = init is not None and self.likelihood_.location_scale
+            warmup = 0.0 if is_model else _WARMUP
         warmup = LinearWarmup(warmup) if isinstance(warmup, Real) else warmup
         return GaussianCode(
             prior=resolve(self.prior, PRIORS),

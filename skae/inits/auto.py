@@ -15,10 +15,30 @@ _MOST_FILLED, _FEWEST_ROWS, _FEWEST_COLUMNS = 0.1, 100, 100
 class AutoInit(Init):
     """Co-occurrence for tables like texts; else PCA for a Gaussian likelihood, else random.
 
+    What ``init="auto"`` is for `skae.AutoencoderTransformer` and `skae.DenoisingAETransformer`.
+    Like texts are tables of at least 100 distinct rows and 100 columns without negative values, of
+    which at most a tenth is not zero, dense or sparse, in which any two columns are filled in one
+    row.
+
     Parameters
     ----------
     linear : bool, default=True
-        Whether raw outputs of the decoder are in the units of the rows.
+        Whether raw outputs of the decoder are in the units of the rows, as with a Gaussian
+        likelihood.
+
+    See Also
+    --------
+    CooccurrenceInit : For tables like texts.
+    PCAInit : For others.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.inits import AutoInit
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> AutoencoderTransformer(2, init=AutoInit(), max_iter=50, tol=0.1).fit(X).n_components_
+    2
     """
 
     _parameter_constraints: dict = {"linear": ["boolean"]}
@@ -27,10 +47,13 @@ class AutoInit(Init):
         self.linear = linear
 
     def fit(self, rows, n_components, code, seed):
-        """Return the start of the kind that suits the rows."""
+        """Return the start of the kind that suits the rows; see `Init.fit`."""
+        start = None
         if is_like_texts(rows):
-            return CooccurrenceInit().fit(rows, n_components, code, seed)
-        return PCAInit().fit(rows, n_components, code, seed) if self.linear else None
+            start = CooccurrenceInit().fit(rows, n_components, code, seed)
+        if start is None and self.linear:
+            start = PCAInit().fit(rows, n_components, code, seed)
+        return start
 
 
 def is_like_texts(rows: StartRows) -> bool:

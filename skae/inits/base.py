@@ -11,25 +11,46 @@ from skae._validation import Component
 from skae.inits.rows import StartRows
 from skae.inits.words import Words
 
+#: Lowest noise variance of a start, in the units of the network: that of the likelihood "gaussian".
+LOWEST_NOISE = 1e-2
+
 
 class LinearStart(NamedTuple):
     """A linear model of rows of mean ``mean``, in the units of the network.
 
     The code of a row is ``(x - mean) @ encode``, with the variance ``posterior_variance`` where a
     posterior is asked for, and its reconstruction ``mean + code @ decode``, with
-    ``noise_variance`` about it.
+    ``noise_variance`` about it. Where raw outputs of the decoder are no means of columns (counts,
+    flags), the encoder alone starts so, of rows as the encoder sees them.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (n_features,)
+    encode : ndarray of shape (n_features, n_components), or (n_vectors, n_components) with words
+    decode : ndarray of shape (n_components, n_features)
+    noise_variance : ndarray of shape (n_features,)
+        At least 0.
+    posterior_variance : ndarray of shape (n_components,)
+        Above 0, at most 1.
+    words : Words or None, default=None
+        What rows become before they meet ``encode``: features of mean zero.
     """
 
-    mean: np.ndarray  # (n_features,)
-    encode: np.ndarray  # (n_features, n_components)
-    decode: np.ndarray  # (n_components, n_features)
-    noise_variance: np.ndarray  # (n_features,)
-    posterior_variance: np.ndarray  # (n_components,)
-    words: Words | None = None  # what rows become before they meet ``encode``
+    mean: np.ndarray
+    encode: np.ndarray
+    decode: np.ndarray
+    noise_variance: np.ndarray
+    posterior_variance: np.ndarray
+    words: Words | None = None
 
 
 class Init(Component):
-    """Base of all starts."""
+    """Base of all starts: what the first weights of a network are.
+
+    A network whose ``has_linear_path`` is True is a linear map plus what hidden layers make of the
+    row, which is zero before the first step, so that it begins as the `LinearStart` that `fit`
+    returns. Other networks start at random.
+    """
 
     instead = "A start is found once, before the training, and trains nothing."
 
@@ -40,23 +61,39 @@ class Init(Component):
         Parameters
         ----------
         rows : StartRows
-            The training rows.
+            The training rows, weighted, in the units of the network.
         n_components : int
             Size of the code; components that the rows do not have are zero.
         code : {"plain", "sparse", "gaussian"}
             What codes are: numbers with variances of their own, not below zero, or of a standard
             normal prior and with a posterior (a variational autoencoder).
         seed : int
-            Of what is drawn.
+            Of what is drawn: the same rows and seed have the same start.
+
+        Returns
+        -------
+        LinearStart or None
+
+        Raises
+        ------
+        ValueError
+            The start is not for these rows or codes.
         """
 
 
 class Random(Init):
     """First weights at random, in a network without a linear path.
 
-    Weights and biases are uniform on ``+-1 / sqrt(n_inputs)`` of their layer.
+    Weights and biases are uniform on ``+-1 / sqrt(n_inputs)`` of their layer. The decoder begins
+    with the means of the columns.
+
+    Examples
+    --------
+    >>> from skae import VAETransformer
+    >>> VAETransformer(init="random").init
+    'random'
     """
 
     def fit(self, rows, n_components, code, seed):
-        """Return None."""
+        """Return None; see `Init.fit`."""
         return None

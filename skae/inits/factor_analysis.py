@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from skae.inits.base import Init
+from skae.inits.base import LOWEST_NOISE, Init
 from skae.inits.pca import _padded
 from skae.inits.rows import StartRows
 
 _MOST_ITERATIONS, _TOLERANCE = 200, 1e-3
-# Lowest noise variance, as a share of the squared scale of a column.
-_LOWEST, _LOWEST_OF_CONSTANT = 1e-2, 1e-2
 
 
 class FactorAnalysisInit(Init):
@@ -22,7 +20,9 @@ class FactorAnalysisInit(Init):
     eigenvalues of :math:`\Psi^{-1/2} S \Psi^{-1/2}`, the likelihood is highest at :math:`W =
     \Psi^{1/2} U (l - 1)^{1/2}` (Lawley and Maxwell 1971), and W gives :math:`\Psi` in turn. A
     variational autoencoder that starts there has the exact posterior, with mean :math:`W' \Psi^{-1}
-    (x - \mu) / l` and variances 1 / l, so that its bound is the likelihood.
+    (x - \mu) / l` and variances 1 / l, so that its bound is the likelihood. Codes without a
+    posterior are the generalised least squares of the row on the factors. Noise variances are at
+    least 0.01, in the units of the scaled columns, as is the noise of the Gaussian likelihood.
 
     Parameters
     ----------
@@ -41,6 +41,18 @@ class FactorAnalysisInit(Init):
 
     Donoho, Gavish and Johnstone (2018), "Optimal shrinkage of eigenvalues in the spiked covariance
     model".
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import VAETransformer
+    >>> from skae.inits import FactorAnalysisInit
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(
+    ...     2, init=FactorAnalysisInit(shrink=False), early_stopping=False, tol=0.1
+    ... )
+    >>> vae.fit_transform(X).shape
+    (150, 2)
     """
 
     _parameter_constraints: dict = {"shrink": ["boolean"]}
@@ -49,7 +61,7 @@ class FactorAnalysisInit(Init):
         self.shrink = shrink
 
     def fit(self, rows, n_components, code, seed):
-        """Return the posterior, or for other codes the projection on the space of the factors."""
+        """Return the posterior, or the projection on the factors; see `Init.fit`."""
         k = min(n_components, rows.n_features)
         noise, axes, gain = self._iterate(rows, k, seed)
         root = np.sqrt(noise)[:, None]
@@ -66,8 +78,7 @@ class FactorAnalysisInit(Init):
     def _iterate(self, rows: StartRows, k: int, seed: int) -> tuple:
         """Return the noise variances, the directions, and their variances over the noise."""
         believed = 2 * rows.n_rows / np.maximum(rows.kurtosis - 3.0, 1e-3)
-        lowest = np.where(rows.constant, _LOWEST_OF_CONSTANT, _LOWEST)
-        noise = np.maximum(rows.variance, lowest)
+        noise = np.maximum(rows.variance, LOWEST_NOISE)
         basis = None
         for _ in range(_MOST_ITERATIONS):
             values, axes, basis = rows.leading(1.0 / np.sqrt(noise), k, basis, seed)
@@ -75,7 +86,7 @@ class FactorAnalysisInit(Init):
             explained = noise * (np.square(axes) @ (gain - 1.0))
             left = np.maximum(rows.variance - explained, 0.0)
             new = (believed * left + rows.variance) / (believed + 1) if self.shrink else left
-            new = np.maximum(new, lowest)
+            new = np.maximum(new, LOWEST_NOISE)
             moved = np.abs(np.log(new / noise)).max()
             noise = new
             if moved < _TOLERANCE:
@@ -93,11 +104,12 @@ def _shrunk(values: np.ndarray, g: float) -> np.ndarray:
     """Return the variance that new rows have along sample eigenvectors of unit noise.
 
     With e the population eigenvalue and c^2 the squared cosine between the directions, it is 1 +
-    (e - 1) c^2 (Donoho, Gavish and Johnstone 2018, equations 1.9 to 1.11).
+    (e - 1) c^2 (Donoho, Gavish and Johnstone 2018, equations 1.9 to 1.11), where c^2 = (1 - g /
+    (e - 1)^2) / (1 + g / (e - 1)).
     """
     edge = (1.0 + np.sqrt(g)) ** 2
     above = np.maximum(values, edge) + 1.0 - g
     spike = (above + np.sqrt(np.maximum(above**2 - 4.0 * np.maximum(values, edge), 0.0))) / 2.0
-    excess = np.maximum(spike - 1.0, np.finfo(np.float64).tiny)
-    cosine = (1.0 - g / excess**2) / (1.0 + g / excess)
-    return np.where(values > edge, 1.0 + excess * np.clip(cosine, 0.0, 1.0), 1.0)
+    excess = np.maximum(spike - 1.0, 0.0)
+    kept = (excess**2 - g) / np.maximum(excess + g, np.finfo(np.float64).tiny)
+    return np.where(values > edge, 1.0 + np.maximum(kept, 0.0), 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skae.inits.base import Init, LinearStart
+from skae.inits.base import LOWEST_NOISE, Init, LinearStart
 
 
 class PCAInit(Init):
@@ -16,13 +16,32 @@ class PCAInit(Init):
 
     .. math:: W = U (\Lambda - \sigma^2 I)^{1/2}
 
+    and the exact posterior, with mean :math:`W' U \Lambda^{-1} U' (x - \mu)` and variances
+    :math:`\sigma^2 / \lambda`. :math:`\sigma^2` is at least 0.01, in the units of the scaled
+    columns, as is the noise of the Gaussian likelihood. Codes for which the rows have no component
+    are zero.
+
+    Up to 400 columns the eigenvectors are exact; beyond, they are found by subspace iteration
+    (Halko, Martinsson and Tropp 2011), for which CSR rows are not made dense.
+
     References
     ----------
     Tipping and Bishop (1999), "Probabilistic principal component analysis".
+
+    Halko, Martinsson and Tropp (2011), "Finding structure with randomness".
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, init="pca", early_stopping=False, tol=0.1, random_state=0)
+    >>> vae.fit_transform(X).shape
+    (150, 2)
     """
 
     def fit(self, rows, n_components, code, seed):
-        """Return the projection, or the posterior of probabilistic PCA."""
+        """Return the projection, or the posterior of probabilistic PCA; see `Init.fit`."""
         k = min(n_components, rows.n_features)
         values, axes, _ = rows.leading(np.ones(rows.n_features), k, seed=seed)
         values = np.maximum(values, 0.0)
@@ -32,10 +51,10 @@ class PCAInit(Init):
         if code != "gaussian":
             axes = np.where(values > 0, axes, 0.0)
             return _padded(rows.mean, axes, axes.T, noise, np.ones(len(values)), n_components)
-        tiny = np.finfo(np.float64).tiny
-        length = np.sqrt(np.maximum(values - noise[0], 0.0))
-        encode = axes * (length / np.maximum(values, tiny))
-        variance = np.where(length > 0, noise[0] / np.maximum(values, tiny), 1.0)
+        noise = np.maximum(noise, LOWEST_NOISE)
+        values = np.maximum(values, noise[0])  # of the model, along the axes
+        length = np.sqrt(values - noise[0])
+        encode, variance = axes * (length / values), noise[0] / values
         return _padded(rows.mean, encode, (axes * length).T, noise, variance, n_components)
 
 

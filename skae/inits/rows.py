@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +10,7 @@ import scipy.sparse as sp
 from scipy.linalg import eigh
 
 from skae._blocks import row_blocks
-from skae._scaling import ColumnSummary, Scaling
+from skae._scaling import ColumnSummary, Scaling, summarise_columns
 
 # Up to so many columns their covariance is made once; beyond, each product goes through the rows.
 _MOST_COLUMNS = 2_000
@@ -25,12 +26,27 @@ class StartRows:
     X : ndarray or CSR of shape (n_samples, n_features)
     index : ndarray of int
         The rows of X that are meant.
-    weight : ndarray or None
+    weight : ndarray of shape (len(index),) or None
         Of these rows; None: all one.
     columns : ColumnSummary
         Of these rows, in the units of X.
     scaling : Scaling or None
         From the units of X to those of the network.
+    seen : ndarray or CSR of shape (len(index), n_features), default=None
+        These rows as the encoder sees them, where that is more than ``scaling``.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (len(index),)
+        Sums to one.
+    n_features : int
+    mean, variance, kurtosis : ndarray of shape (n_features,)
+        Of each column in the units of the network; the kurtosis is the fourth moment over the
+        squared second, 3 for a Gaussian column. A constant column has the variance 0.
+    constant : ndarray of bool, shape (n_features,)
+        Columns whose spread is nothing but rounding.
+    smallest, used : ndarray of shape (n_features,)
+        Smallest value of each column, in the units of X, and the share of values that are not zero.
     """
 
     def __init__(
@@ -40,23 +56,24 @@ class StartRows:
         weight: np.ndarray | None,
         columns: ColumnSummary,
         scaling: Scaling | None,
+        seen=None,
     ):
         n_rows, self.n_features = len(index), X.shape[1]
         self.weight = np.full(n_rows, 1.0 / n_rows) if weight is None else weight / weight.sum()
+        self.X, self.index = X, index
+        self.smallest, self.used = columns.smallest, columns.used
+        self._rows, self._of_rows = X, index
+        if seen is not None:
+            self._rows, self._of_rows, scaling = seen, np.arange(n_rows), None
+            columns = summarise_columns(seen, self._of_rows, weight)
         scale = np.ones(self.n_features) if scaling is None else scaling.scale
         shift = 0.0 if scaling is None or scaling.shift is None else scaling.shift
-        self.X = X
-        self.index, self._centre, self._scale = index, columns.mean, scale
-        #: Mean of the rows in the units of the network.
+        self._columns, self._scale = columns, scale
         self.mean = (columns.mean - shift) / scale
-        self.variance = np.where(columns.constant, 0.0, np.square(columns.deviation / scale))
         self.constant = columns.constant
-        spread = np.where(columns.constant, 1.0, columns.deviation)
-        #: Fourth moment over the squared second, 3 for a Gaussian column.
-        self.kurtosis = np.where(columns.constant, 3.0, (columns.fourth_root / spread) ** 4)
-        #: Of each column, in the units of X, and the share of its values that are not zero.
-        self.smallest, self.used = columns.smallest, columns.used
-        self._covariance: np.ndarray | None = None
+        self.variance = np.where(self.constant, 0.0, np.square(columns.deviation / scale))
+        spread = np.where(self.constant, 1.0, columns.deviation)
+        self.kurtosis = np.where(self.constant, 3.0, (columns.fourth_root / spread) ** 4)
 
     @property
     def n_rows(self) -> float:
@@ -66,54 +83,63 @@ class StartRows:
     def covariance_times(self, vectors: np.ndarray) -> np.ndarray:
         """Return the covariance of the columns times vectors of shape (n_features, k)."""
         if self.n_features <= _MOST_COLUMNS:
-            if self._covariance is None:
-                self._covariance = self._moments(None)
-            return self._covariance @ vectors
+            return self.covariance @ vectors
         return self._moments(vectors)
 
-    def covariance(self) -> np.ndarray | None:
-        """Return the covariance of the columns, where they are not too many for it."""
-        if self._covariance is None:
-            self._covariance = self._moments(None)
-        return self._covariance
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """The covariance of the columns, (n_features, n_features), where they are not too many."""
+        return self._moments(None)
 
-    @property
-    def _few(self) -> bool:
-        return self.n_features <= _MOST_COLUMNS
+    @cached_property
+    def stored(self) -> sp.csr_array:
+        """The rows as they are, in the units of X, CSR without zeros."""
+        rows = sp.csr_array(self.X[self.index])
+        rows.eliminate_zeros()
+        return rows
+
+    @cached_property
+    def _scaled(self) -> tuple[sp.csr_array, np.ndarray]:
+        """The rows in the units of the network, CSR, and the means of their columns.
+
+        Those far from zero are centred, for the square of such a mean would drown the variance.
+        """
+        mean = self._columns.mean
+        shift = np.where(self._columns.far_from_zero, mean, 0.0)
+        rows = Scaling(shift, self._scale).apply_csr(self._rows[self._of_rows])
+        return rows, (mean - shift) / self._scale
+
+    def _blocks(self) -> Iterator[tuple[np.ndarray, slice]]:
+        """Yield dense rows, centred and scaled, and which of them they are."""
+        for block in row_blocks(len(self._of_rows), self.n_features):
+            rows = self._rows[self._of_rows[block]]
+            yield (rows - self._columns.mean) / self._scale, block
 
     def _moments(self, vectors: np.ndarray | None) -> np.ndarray:
         """Return X' D X, times ``vectors`` if there are any, of the centred rows X."""
-        if sp.issparse(self.X):
+        if sp.issparse(self._rows):
             return self._sparse_moments(vectors)
         k = self.n_features if vectors is None else vectors.shape[1]
         total = np.zeros((self.n_features, k))
-        for block in row_blocks(len(self.index), self.n_features):
-            rows = (self.X[self.index[block]] - self._centre) / self._scale
+        for rows, block in self._blocks():
             weighted = rows.T * self.weight[block]
             total += weighted @ (rows if vectors is None else rows @ vectors)
         return total
 
     def _sparse_moments(self, vectors: np.ndarray | None) -> np.ndarray:
-        scale, mean = self._scale[:, None], self._centre / self._scale
-        rows = self.stored
+        rows, mean = self._scaled
         weighted = rows.T @ sp.diags_array(self.weight)
         if vectors is None:
-            return (weighted @ rows).toarray() / scale / self._scale - np.outer(mean, mean)
-        return weighted @ (rows @ (vectors / scale)) / scale - np.outer(mean, mean @ vectors)
-
-    @cached_property
-    def stored(self) -> sp.csr_array:
-        """The rows as they are, in the units of X, CSR."""
-        return sp.csr_array(self.X[self.index])
+            return (weighted @ rows).toarray() - np.outer(mean, mean)
+        return weighted @ (rows @ vectors) - np.outer(mean, mean @ vectors)
 
     def loadings(self, codes: np.ndarray) -> np.ndarray:
         """Return the covariances of codes of mean zero and the columns, (k, n_features)."""
         weighted = self.weight[:, None] * codes
-        if sp.issparse(self.X):
-            return (self.stored.T @ weighted / self._scale[:, None]).T
+        if sp.issparse(self._rows):
+            return (self._scaled[0].T @ weighted).T
         total = np.zeros((codes.shape[1], self.n_features))
-        for block in row_blocks(len(self.index), self.n_features):
-            rows = (self.X[self.index[block]] - self._centre) / self._scale
+        for rows, block in self._blocks():
             total += weighted[block].T @ rows
         return total
 
@@ -122,15 +148,15 @@ class StartRows:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Return the k largest eigenvalues, falling, and eigenvectors of the scaled covariance.
 
-        Columns are multiplied by ``factor``, of shape (n_features,). Exact up to some hundred
-        columns; beyond by subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4),
-        from a ``basis`` that an earlier call returned as third.
+        Columns are multiplied by ``factor``, of shape (n_features,). Exact up to 400 columns;
+        beyond by subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), from a
+        ``basis`` that an earlier call returned as third. Rounding does not change signs.
         """
         if self.n_features <= _MOST_EXACT:
-            matrix = factor[:, None] * self.covariance() * factor
+            matrix = factor[:, None] * self.covariance * factor
             d = self.n_features
             values, vectors = eigh(matrix, subset_by_index=[d - k, d - 1])
-            return values[::-1], vectors[:, ::-1], None
+            return values[::-1], _signed(vectors[:, ::-1]), None
         n_steps = _STEPS_ON
         if basis is None:
             n_tried, n_steps = min(k + _OVERSAMPLING, self.n_features), _STEPS
@@ -141,4 +167,10 @@ class StartRows:
             basis = np.linalg.qr(column * self.covariance_times(column * basis))[0]
         values, turn = np.linalg.eigh(basis.T @ (column * self.covariance_times(column * basis)))
         basis = (basis @ turn)[:, ::-1]
-        return values[::-1][:k], basis[:, :k], basis
+        return values[::-1][:k], _signed(basis[:, :k]), basis
+
+
+def _signed(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors with signs by a direction that no table has reason to be orthogonal to."""
+    direction = np.random.default_rng(0).normal(size=len(vectors))
+    return vectors * np.where(direction @ vectors < 0, -1.0, 1.0)

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 class Words(NamedTuple):
     """What rows become before the linear path meets them: see `CooccurrenceInit`."""
 
-    logarithm: bool  # whether entries are counts, which are weighted by 1 + log
+    logarithm: bool  # whether entries are counts, which are weighted by min(x, 1) + log(max(x, 1))
     weight: np.ndarray  # (n_features,), of the columns
     vectors: np.ndarray  # (n_features, n_vectors)
     centre: np.ndarray  # (n_vectors,), of the normalised sums of vectors
@@ -26,7 +26,10 @@ class Words(NamedTuple):
 
     def weighted(self, X) -> sp.csr_array:
         """Return rows of length one in the units of the encoder."""
-        values = 1.0 + np.log(np.maximum(X.data, 1.0)) if self.logarithm else X.data
+        values = X.data
+        # Without a step at 0: there are counts there that centring left but for rounding.
+        if self.logarithm:
+            values = np.clip(values, 0.0, 1.0) + np.log(np.maximum(values, 1.0))
         rows = sp.csr_array((values * self.weight[X.indices], X.indices, X.indptr), shape=X.shape)
         return _normalised(rows)
 

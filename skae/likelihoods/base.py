@@ -117,12 +117,16 @@ class Likelihood(Support, Component):
         """Return starting values of the free parameters, each of shape (n_features,) or (1,).
 
         ``mean`` and ``variance`` of shape (n_features,) are those of the training columns, in the
-        units that the network sees.
+        units that the network sees; where a training starts at a linear model of them, the variance
+        is what that leaves of it.
         """
         return {}
 
     def buffers_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
-        """Return what is kept beside them and stays as it is, of the same shapes."""
+        """Return what is kept beside them and stays as it is, of the same shapes.
+
+        ``mean`` and ``variance`` are always those of the columns.
+        """
         return {}
 
     def role(self, name: str) -> str:

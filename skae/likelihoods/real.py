@@ -66,7 +66,7 @@ class Gaussian(Likelihood):
         return mean
 
     def parameters_at_start(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
-        """Start the noise at the variance of each column, as if nothing were explained."""
+        """Start the noise at the variance of each column, or what a start leaves of it."""
         if self.variance == "shared":
             variance = variance.mean(dim=0, keepdim=True)
         free = (variance - self.variance_floor).clamp_min(0.01 * self.variance_floor)

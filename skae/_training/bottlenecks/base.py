@@ -91,7 +91,8 @@ class Bottleneck(nn.Module, ABC):
         weight = torch.tensor(np.ascontiguousarray(start.encode.T), dtype=torch.float32)
         if start.words is not None:  # whose features have the mean zero
             return Affine(weight, weight.new_zeros(len(weight)))
-        return Affine(weight, -weight @ torch.as_tensor(start.mean, dtype=torch.float32))
+        # In double precision: means are large where columns are not centred.
+        return Affine(weight, torch.tensor(-start.mean @ start.encode, dtype=torch.float32))
 
     def on_train_begin(self, n_steps: int | None) -> None:
         """Learn how many steps the training that begins now will take at most.
@@ -145,11 +146,10 @@ class Bottleneck(nn.Module, ABC):
         """
         return None
 
-    def turn_to(self, axes: np.ndarray, centre: np.ndarray) -> None:
+    def turn_to(self, axes: np.ndarray, centre: np.ndarray, device: torch.device) -> None:
         """From now on, let users see ``(code - centre) @ axes``."""
-        like = next(iter(self.buffers()), torch.zeros(()))
-        self.turn = torch.tensor(axes, dtype=torch.float32, device=like.device)
-        self.centre = torch.tensor(centre, dtype=torch.float32, device=like.device)
+        self.turn = torch.tensor(axes, dtype=torch.float32, device=device)
+        self.centre = torch.tensor(centre, dtype=torch.float32, device=device)
 
     def outer(self, code: Tensor) -> Tensor:
         """Return codes as users see them."""
