@@ -27,6 +27,7 @@ smartquotes = False  # names in quotation marks are there to be copied
 
 autosummary_generate = True
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"  # or names are cut at the right
 autodoc_typehints = "none"  # the docstrings name the types, with shapes and ranges
 # The template of a class lists its methods, so numpydoc need not.
 numpydoc_show_class_members = False

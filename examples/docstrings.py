@@ -198,9 +198,7 @@ def strip_give_aways(text: str) -> str:
     Examples
     --------
     >>> from docstrings import strip_give_aways
-    >>> strip_give_aways(
-    ...     "Like numpy.sum, for a :class:`Tensor` in PyTorch."
-    ... )
+    >>> strip_give_aways("Like numpy.sum, for a :class:`Tensor` in PyTorch.")
     'Like , for a `Tensor` in .'
     """
     for pattern in _GIVEN_AWAY:
