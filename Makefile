@@ -28,7 +28,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.for-demo ## the quick tour: examples/quickstart.py
-	$(NO_WINDOW) $(BIN)/python examples/quickstart.py
+	$(ONE_THREAD) $(NO_WINDOW) $(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.for-tests ## all tests and doctests (WORKERS=2, ARGS="-k name")
 	$(ONE_THREAD) $(NO_WINDOW) $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
@@ -46,7 +46,7 @@ docs: $(VENV)/.for-docs ## the pages, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean: ## remove the environment and everything that can be made again
-	rm -rf $(VENV) build dist *.egg-info docs/_build docs/generated
+	rm -rf $(VENV) build dist *.egg-info docs/_build docs/generated docs/gallery
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find skae tests examples benchmarks docs -name __pycache__ -type d -prune \
 	    -exec rm -rf {} + 2>/dev/null || true

@@ -40,7 +40,10 @@ _GIVEN_AWAY = [
     re.compile(r"%\(\w+\)s"),
     re.compile(r"\b[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"),
     re.compile(r"\b[A-Za-z0-9]*_\w*"),
-    re.compile(rf"\b_*(?:scikit-learn|{'|'.join(PACKAGES + _ALIASES)})_*\b", re.IGNORECASE),
+    re.compile(
+        rf"\b_*(?:scikit-learn|{'|'.join(PACKAGES + _ALIASES)})_*\b",
+        re.IGNORECASE,
+    ),
 ]
 
 
@@ -116,42 +119,58 @@ def load_docstrings(*, n_per_package=500, min_words=30, random_state=0):
     )
 
 
-def _texts_of(package: str, enough: int, min_words: int, rng) -> dict[str, str]:
+def _texts_of(
+    package: str, enough: int, min_words: int, rng
+) -> dict[str, str]:
     """Return distinct texts of a package, each with the first file that holds it.
 
     Parsing takes nearly all of the time, so files are read in a random order until there are
     enough texts.
     """
     root = _folder(package)
-    paths = [path for path in sorted(root.rglob("*.py")) if not _is_skipped(path.relative_to(root))]
+    paths = [
+        path
+        for path in sorted(root.rglob("*.py"))
+        if not _is_skipped(path.relative_to(root))
+    ]
     file_of: dict[str, str] = {}
     for place in rng.permutation(len(paths)):
         path = paths[place]
         for docstring in _docstrings(_parsed(path)):
             text = strip_give_aways(docstring)
             if len(text.split()) >= min_words:
-                file_of.setdefault(text, f"{package}/{path.relative_to(root).as_posix()}")
+                file_of.setdefault(
+                    text, f"{package}/{path.relative_to(root).as_posix()}"
+                )
         if len(file_of) >= enough:
             break
     return file_of
 
 
 def _folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
+    spec = importlib.util.find_spec(
+        package
+    )  # finds a top-level package without importing it
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"load_docstrings found no source files of {package!r}.")
+        raise ModuleNotFoundError(
+            f"load_docstrings found no source files of {package!r}."
+        )
     return Path(spec.origin).parent
 
 
 def _is_skipped(path: Path) -> bool:
     folders = path.parts[:-1]
-    private = any(folder.startswith("_") and folder != "_core" for folder in folders)
+    private = any(
+        folder.startswith("_") and folder != "_core" for folder in folders
+    )
     return private or not _SKIPPED_FOLDERS.isdisjoint(folders)
 
 
 def _parsed(path: Path) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # escapes that Python is about to forbid: not our source
+        warnings.simplefilter(
+            "ignore"
+        )  # escapes that Python is about to forbid: not our source
         return ast.parse(path.read_bytes())
 
 

@@ -1,38 +1,30 @@
-"""Do generated counts look like counts?
-
-A table of counts, made up as those of single cells are: six types of cells, each with genes of its
-own; cells are sequenced to very different depths; counts of a gene vary more than chance alone
-would have it; and a tenth of them are lost on the way. The result is a CSR matrix of whole numbers,
-three quarters of it zeros. `VAETransformer` is fitted with four likelihoods. Which of them gives
-held-out cells the highest probability, and whose new cells have as many zeros, the same means and
-the same spread as cells that the fit did not see?
 """
+Do generated counts look like counts?
+=====================================
 
-from pathlib import Path
+A table of counts, made up as those of single cells are: six types of
+cells, each with genes of its own; cells are sequenced to very different
+depths; counts of a gene vary more than chance alone would have it; and a
+tenth of them are lost on the way. The result is a CSR matrix of whole
+numbers, three quarters of it zeros. ``VAETransformer`` is fitted with four
+likelihoods. Which of them gives held-out cells the highest probability,
+and whose new cells have as many zeros, the same means and the same spread
+as cells that the fit did not see?
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pictures
 import scipy.sparse as sp
-from sklearn.model_selection import train_test_split
+import tables
 
 from skae import VAETransformer
 
-n_cells, n_genes, n_types = 1600, 600, 6
-rng = np.random.default_rng(0)
-activity = rng.gamma(0.4, size=n_genes) * rng.lognormal(0, 0.3, size=(n_types, n_genes))
-markers = rng.random((n_types, n_genes)) < 0.06
-activity[markers] *= rng.lognormal(2, 0.5, size=markers.sum())
-activity /= activity.sum(axis=1, keepdims=True)
-kind = rng.choice(n_types, n_cells, p=[0.3, 0.25, 0.18, 0.14, 0.09, 0.04])
-depth = rng.lognormal(np.log(500), 0.5, size=(n_cells, 1))
-dispersion = rng.lognormal(0, 0.7, size=n_genes)  # the variance is mean + mean**2 / dispersion
-rate = rng.gamma(dispersion, 1 / dispersion, size=(n_cells, n_genes)) * depth * activity[kind]
-molecules = rng.poisson(rate)
-lost = rng.random(molecules.shape) < 0.1
-X = sp.csr_array(np.where(lost, 0, molecules)).astype(np.float64)
-train, test = train_test_split(X, test_size=0.4, random_state=0)
+train, test = tables.cells(960, 640)
 
-used = (train != 0).sum(axis=0) >= 20  # genes of which enough is seen to speak of their spread
+used = (train != 0).sum(
+    axis=0
+) >= 20  # genes of which enough is seen to speak of their spread
 
 
 def zeros(rows):
@@ -46,16 +38,30 @@ def spread(rows):
 
 
 def say(name, score, rows):
-    means = np.corrcoef(np.log1p(rows.mean(axis=0).clip(0)), np.log1p(test.mean(axis=0)))[0, 1]
+    means = np.corrcoef(
+        np.log1p(rows.mean(axis=0).clip(0)), np.log1p(test.mean(axis=0))
+    )[0, 1]
     wide = np.median(spread(rows) / spread(test))
-    values = f"{rows.format.upper()}, {rows.dtype}, from {rows.min():.0f} to {rows.max():.0f}"
-    print(f"{name:<33}{score:>15}{zeros(rows).mean():8.3f}{means:8.3f}{wide:8.2f}  {values}")
+    ends = f"from {rows.min():.0f} to {rows.max():.0f}"
+    values = f"{rows.format.upper()}, {rows.dtype}, {ends}"
+    print(
+        f"{name:<33}{score:>15}{zeros(rows).mean():8.3f}{means:8.3f}"
+        f"{wide:8.2f}  {values}"
+    )
 
 
-print(f"{'':<33}{'log-likelihood':>15}{'zeros':>8}{'means':>8}{'spread':>8}  values")
+print(
+    f"{'':<33}{'log-likelihood':>15}{'zeros':>8}{'means':>8}"
+    f"{'spread':>8}  values"
+)
 say("held-out cells", "", test.astype(int))
 cells = {}
-for name in "gaussian", "poisson", "negative_binomial", "zero_inflated_negative_binomial":
+for name in (
+    "gaussian",
+    "poisson",
+    "negative_binomial",
+    "zero_inflated_negative_binomial",
+):
     vae = VAETransformer(
         n_components=8,
         likelihood=name,
@@ -65,20 +71,53 @@ for name in "gaussian", "poisson", "negative_binomial", "zero_inflated_negative_
         random_state=0,
     ).fit(train)
     cells[name] = sp.csr_array(vae.sample(test.shape[0], random_state=0))
-    # The score of a Gaussian is the logarithm of a density, which no probability compares with.
-    say(name, "a density" if name == "gaussian" else f"{vae.score(test):.1f}", cells[name])
+    # The score of a Gaussian is the logarithm of a density, which no
+    # probability compares with.
+    say(
+        name,
+        "a density" if name == "gaussian" else f"{vae.score(test):.1f}",
+        cells[name],
+    )
 
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13.5, 4.3), layout="constrained")
-colours = {"gaussian": "#999999", "poisson": "#E69F00", "negative_binomial": "#0072B2"}
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
+)
+figure, (left, middle, right) = plt.subplots(
+    1, 3, figsize=(13.5, 4.3), layout="constrained"
+)
+colours = {
+    "gaussian": "#999999",
+    "poisson": "#E69F00",
+    "negative_binomial": "#0072B2",
+}
 for name, colour in colours.items():
-    style = {"color": colour, "alpha": 0.6, "markeredgewidth": 0, "markersize": 4.5}
+    style = {
+        "color": colour,
+        "alpha": 0.6,
+        "markeredgewidth": 0,
+        "markersize": 4.5,
+    }
     label = name.replace("_", " ")
-    left.plot(zeros(test)[used], zeros(cells[name])[used], "o", label=label, **style)
+    left.plot(
+        zeros(test)[used],
+        zeros(cells[name])[used],
+        "o",
+        label=label,
+        **style,
+    )
     middle.plot(spread(test), spread(cells[name]), "o", **style)
 left.plot([0, 1], [0, 1], color="#444444", linewidth=1)
-left.set(title="Zeros of each gene", xlabel="share in held-out cells", ylabel="share in new cells")
-left.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.9), markerscale=1.4)
+left.set(
+    title="Zeros of each gene",
+    xlabel="share in held-out cells",
+    ylabel="share in new cells",
+)
+left.legend(
+    frameon=False,
+    loc="upper left",
+    bbox_to_anchor=(0, 0.9),
+    markerscale=1.4,
+)
 ends = [spread(test).min(), spread(test).max()]
 middle.plot(ends, ends, color="#444444", linewidth=1)
 middle.set(
@@ -89,24 +128,31 @@ middle.set(
     ylabel="in new cells",
 )
 
-# One gene of the usual kind: on average there is about one molecule of it in a cell.
+# One gene of the usual kind: on average there is about one molecule of it
+# in a cell.
 gene = np.argmin(np.abs(test.mean(axis=0) - 1.0))
 edges = np.arange(-4, 12) - 0.5
 rows_of = {"held-out": test, **{name: cells[name] for name in colours}}
 for place, (name, rows) in enumerate(rows_of.items()):
-    heights = np.histogram(rows[:, [gene]].toarray(), edges)[0] / rows.shape[0]
+    heights = (
+        np.histogram(rows[:, [gene]].toarray(), edges)[0] / rows.shape[0]
+    )
     at = edges[:-1] + 0.5 + 0.19 * (place - 1.5)
     colour = colours.get(name, "#222222")
     right.bar(at, heights, 0.19, color=colour, label=name.replace("_", " "))
-right.set(title="One gene", xlabel="count (nearest whole number)", ylabel="share of cells")
+right.set(
+    title="One gene",
+    xlabel="count (nearest whole number)",
+    ylabel="share of cells",
+)
 right.legend(frameon=False)
 
-output = Path(__file__).parent / "output"
-output.mkdir(exist_ok=True)
-figure.savefig(output / "counts.png", dpi=150)
+pictures.save(figure, "counts")
 
-# The negative binomial is the one that these counts want: held-out cells are far more probable with
-# it than with Poisson; the share of zeros in new cells is within two points of the real one, and
-# genes spread as they should. Poisson has too few zeros and too little spread. A Gaussian has no
-# zeros at all, and many of its counts are negative. All four have the means. The gate for lost
-# counts earns nothing here: losses at random are dispersion, too, which the simpler model has.
+# The negative binomial is the one that these counts want: held-out cells
+# are far more probable with it than with Poisson; the share of zeros in new
+# cells is within two points of the real one, and genes spread as they
+# should. Poisson has too few zeros and too little spread. A Gaussian has no
+# zeros at all, and many of its counts are negative. All four have the
+# means. The gate for lost counts earns nothing here: losses at random are
+# dispersion, too, which the simpler model has.

@@ -1,19 +1,22 @@
-"""How many latent dimensions do the data have?
-
-Two answers, on data whose dimension is known. A robot arm moves in a plane. It has three joints, so
-that three angles say where it is; three sensors on each of its segments tell their position, with
-some noise. That makes 18 columns of three dimensions, which are not linear: the positions are sines
-and cosines.
-
-The first answer is a grid search over ``n_components``. It needs no labels, because the score of
-`VAETransformer` bounds the log-likelihood of rows that the fit did not see. The second answer is a
-single fit with more components than needed: ``kl_`` tells which of them are used.
 """
+How many latent dimensions do the data have?
+============================================
 
-from pathlib import Path
+Two answers, on data whose dimension is known. A robot arm moves in a
+plane. It has three joints, so that three angles say where it is; three
+sensors on each of its segments tell their position, with some noise. That
+makes 18 columns of three dimensions, which are not linear: the positions
+are sines and cosines.
+
+The first answer is a grid search over ``n_components``. It needs no
+labels, because the score of ``VAETransformer`` bounds the log-likelihood of
+rows that the fit did not see. The second answer is a single fit with more
+components than needed: ``kl_`` tells which of them are used.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pictures
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 
@@ -21,14 +24,17 @@ from skae import VAETransformer
 
 rng = np.random.default_rng(0)
 angles = rng.normal(0, 0.4, size=(2000, 3)).cumsum(axis=1)
-segments = np.stack([np.cos(angles), np.sin(angles)], axis=-1)  # (row, segment, x or y)
+segments = np.stack(
+    [np.cos(angles), np.sin(angles)], axis=-1
+)  # (row, segment, x or y)
 joints = segments.cumsum(axis=1) - segments
 along = np.array([1, 2, 3])[:, None] / 3
 sensors = joints[:, :, None, :] + along * segments[:, :, None, :]
 X = sensors.reshape(2000, 18) + 0.1 * rng.normal(size=(2000, 18))
 
-# Early stopping ends each fit when held-out rows are no longer better explained. The KL term has
-# its full weight from the beginning: a latent that does not pay for itself is then never taken up.
+# Early stopping ends each fit when held-out rows are no longer better
+# explained. The KL term has its full weight from the beginning: a latent
+# that does not pay for itself is then never taken up.
 vae = VAETransformer(
     early_stopping=True,
     kl_warmup=0.0,
@@ -41,20 +47,33 @@ vae = VAETransformer(
 # The first answer: a grid search, with PCA beside it.
 sizes = [1, 2, 3, 4, 6, 8]
 grid = {"n_components": sizes}
-searches = {"VAE": GridSearchCV(vae, grid, cv=3).fit(X), "PCA": GridSearchCV(PCA(), grid, cv=3)}
+searches = {
+    "VAE": GridSearchCV(vae, grid, cv=3).fit(X),
+    "PCA": GridSearchCV(PCA(), grid, cv=3),
+}
 searches["PCA"].fit(X)
 for name, search in searches.items():
     best = search.best_params_["n_components"]
-    print(f"{name}: best with {best} components, {search.best_score_:.2f} nats a held-out row")
+    print(
+        f"{name}: best with {best} components,",
+        f"{search.best_score_:.2f} nats a held-out row",
+    )
 
 # The second answer: one fit with many components.
 large = vae.set_params(n_components=12).fit(X)
 kl = np.sort(large.kl_)[::-1]
-print(f"one fit with 12 components: {large.n_iter_} epochs, KL of each:", kl.round(2))
+print(
+    f"one fit with 12 components: {large.n_iter_} epochs, KL of each:",
+    kl.round(2),
+)
 
 blue, orange, grey = "#0072B2", "#E69F00", "#666666"
-plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10})
-figure, (arm, left, right) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+plt.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
+)
+figure, (arm, left, right) = plt.subplots(
+    1, 3, figsize=(14, 4.2), layout="constrained"
+)
 figure.get_layout_engine().set(wspace=0.06)
 
 for row in X[:6].reshape(6, 9, 2):
@@ -68,23 +87,31 @@ for (name, search), colour, line in zip(
     searches.items(), (blue, orange), ("o-", "s--"), strict=True
 ):
     score = search.cv_results_["mean_test_score"]
-    error = search.cv_results_["std_test_score"] / np.sqrt(search.n_splits_ - 1)
+    error = search.cv_results_["std_test_score"] / np.sqrt(
+        search.n_splits_ - 1
+    )
     left.errorbar(sizes, score, error, fmt=line, color=colour, label=name)
 left.axvline(3, color=grey, linewidth=1, linestyle=":", zorder=0)
-left.set(xlabel="n_components", ylabel="log-likelihood of a held-out row (nats)")
-left.legend(frameon=False, loc="lower right", title="± standard error of 3 folds")
+left.set(
+    xlabel="n_components", ylabel="log-likelihood of a held-out row (nats)"
+)
+left.legend(
+    frameon=False, loc="lower right", title="± standard error of 3 folds"
+)
 left.set_title("A grid search")
 
 right.bar(np.arange(1, 13), kl, color=blue)
 right.axvline(3.5, color=grey, linewidth=1, linestyle=":", zorder=0)
-right.set(xlabel="latent, sorted", ylabel="kl_ (nats)", xticks=np.arange(1, 13))
+right.set(
+    xlabel="latent, sorted", ylabel="kl_ (nats)", xticks=np.arange(1, 13)
+)
 right.set_title("What each of 12 latents carries")
 
-output = Path(__file__).parent / "output"
-output.mkdir(exist_ok=True)
-figure.savefig(output / "number_of_dimensions.png", dpi=150)
+pictures.save(figure, "number_of_dimensions")
 
-# The grid search over the VAE finds the three joints (dotted). PCA needs more components to follow
-# the curves, and explains new rows less well with any number of them. In the single fit a few of
-# the 12 latents carry nearly everything, and most are left empty. That is one fit instead of many,
-# but less exact: a dimension can be shared by two latents, and no row is held out.
+# The grid search over the VAE finds the three joints (dotted). PCA needs
+# more components to follow the curves, and explains new rows less well with
+# any number of them. In the single fit a few of the 12 latents carry nearly
+# everything, and most are left empty. That is one fit instead of many, but
+# less exact: a dimension can be shared by two latents, and no row is held
+# out.

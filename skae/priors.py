@@ -84,7 +84,9 @@ class StandardNormal(Prior):
     >>> import torch
     >>> from skae.priors import StandardNormal
     >>> ones = torch.ones(1, 1)
-    >>> float(StandardNormal().divergence(mean=ones, log_std=0 * ones, code=ones))
+    >>> float(
+    ...     StandardNormal().divergence(mean=ones, log_std=0 * ones, code=ones)
+    ... )
     0.5
     """
 

@@ -45,7 +45,9 @@ class AutoencoderTransformer(SharedParameters, BaseAutoencoder):
     >>> from sklearn.datasets import load_iris
     >>> from skae import AutoencoderTransformer
     >>> X, _ = load_iris(return_X_y=True)
-    >>> autoencoder = AutoencoderTransformer(n_components=2, max_iter=50, tol=0.1, random_state=0)
+    >>> autoencoder = AutoencoderTransformer(
+    ...     n_components=2, max_iter=50, tol=0.1, random_state=0
+    ... )
     >>> autoencoder.fit_transform(X).shape
     (150, 2)
     """

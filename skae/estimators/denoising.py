@@ -46,7 +46,9 @@ class DenoisingAETransformer(SharedParameters, BaseAutoencoder):
     >>> from sklearn.datasets import load_iris
     >>> from skae import DenoisingAETransformer
     >>> X, _ = load_iris(return_X_y=True)
-    >>> denoiser = DenoisingAETransformer(n_components=2, noise="swap", tol=0.1, random_state=0)
+    >>> denoiser = DenoisingAETransformer(
+    ...     n_components=2, noise="swap", tol=0.1, random_state=0
+    ... )
     >>> denoiser.fit(X).reconstruct(X).shape
     (150, 4)
     """

@@ -37,7 +37,9 @@ class AutoInit(Init):
     >>> from skae import AutoencoderTransformer
     >>> from skae.inits import AutoInit
     >>> X, _ = load_iris(return_X_y=True)
-    >>> AutoencoderTransformer(2, init=AutoInit(), max_iter=50, tol=0.1).fit(X).n_components_
+    >>> AutoencoderTransformer(2, init=AutoInit(), max_iter=50, tol=0.1).fit(
+    ...     X
+    ... ).n_components_
     2
     """
 

@@ -61,7 +61,9 @@ class CooccurrenceInit(Init):
     >>> import numpy as np
     >>> from skae import AutoencoderTransformer
     >>> X = np.random.default_rng(0).poisson(0.3, size=(50, 20))
-    >>> autoencoder = AutoencoderTransformer(2, init="cooccurrence", tol=0.1, random_state=0)
+    >>> autoencoder = AutoencoderTransformer(
+    ...     2, init="cooccurrence", tol=0.1, random_state=0
+    ... )
     >>> sorted(autoencoder.fit(X).history_)[:2]
     ['features', 'loss']
     """

@@ -49,7 +49,10 @@ class FactorAnalysisInit(Init):
     >>> from skae.inits import FactorAnalysisInit
     >>> X, _ = load_iris(return_X_y=True)
     >>> vae = VAETransformer(
-    ...     2, init=FactorAnalysisInit(shrink=False), early_stopping=False, tol=0.1
+    ...     2,
+    ...     init=FactorAnalysisInit(shrink=False),
+    ...     early_stopping=False,
+    ...     tol=0.1,
     ... )
     >>> vae.fit_transform(X).shape
     (150, 2)

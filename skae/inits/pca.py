@@ -35,7 +35,9 @@ class PCAInit(Init):
     >>> from sklearn.datasets import load_iris
     >>> from skae import VAETransformer
     >>> X, _ = load_iris(return_X_y=True)
-    >>> vae = VAETransformer(2, init="pca", early_stopping=False, tol=0.1, random_state=0)
+    >>> vae = VAETransformer(
+    ...     2, init="pca", early_stopping=False, tol=0.1, random_state=0
+    ... )
     >>> vae.fit_transform(X).shape
     (150, 2)
     """

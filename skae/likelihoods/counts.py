@@ -127,7 +127,9 @@ class Poisson(_Counts):
     >>> import torch
     >>> from skae.likelihoods import Poisson
     >>> total = torch.full((1, 1), 2.0)
-    >>> log_prob = Poisson().log_prob(torch.zeros(1, 1), torch.zeros(1, 1), total=total)
+    >>> log_prob = Poisson().log_prob(
+    ...     torch.zeros(1, 1), torch.zeros(1, 1), total=total
+    ... )
     >>> round(float(log_prob), 4)  # minus the mean
     -2.0
     """
@@ -213,7 +215,9 @@ class NegativeBinomial(_Counts):
     >>> import torch
     >>> from skae.likelihoods import NegativeBinomial
     >>> x, raw, total = torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1)
-    >>> log_prob = NegativeBinomial().log_prob(x, raw, total=total, log_theta=torch.zeros(1))
+    >>> log_prob = NegativeBinomial().log_prob(
+    ...     x, raw, total=total, log_theta=torch.zeros(1)
+    ... )
     >>> round(float(log_prob.exp()), 4)  # theta / (theta + mu)
     0.5
     """
@@ -361,7 +365,9 @@ class Multinomial(_Counts):
     >>> import torch
     >>> from skae.likelihoods import Multinomial
     >>> x, total = torch.tensor([[1.0, 1.0]]), torch.full((1, 1), 2.0)
-    >>> log_prob = Multinomial().log_prob(x, torch.zeros(1, 2), total=total).sum()
+    >>> log_prob = (
+    ...     Multinomial().log_prob(x, torch.zeros(1, 2), total=total).sum()
+    ... )
     >>> round(float(log_prob.exp()), 4)  # two items, two columns: one in each
     0.5
     """

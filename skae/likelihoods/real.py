@@ -44,7 +44,9 @@ class Gaussian(Likelihood):
     >>> import torch
     >>> from skae.likelihoods import Gaussian
     >>> x = torch.zeros(1, 1)
-    >>> log_prob = Gaussian(variance_floor=1e-12).log_prob(x, x, log_variance=torch.zeros(1))
+    >>> log_prob = Gaussian(variance_floor=1e-12).log_prob(
+    ...     x, x, log_variance=torch.zeros(1)
+    ... )
     >>> round(float(log_prob), 4)  # -log(2 pi) / 2
     -0.9189
     """
@@ -133,7 +135,9 @@ class ZeroInflatedLogNormal(Likelihood):
     --------
     >>> import torch
     >>> from skae.likelihoods import ZeroInflatedLogNormal
-    >>> raw = torch.tensor([[0.0, 0.0]])  # the logarithm of a mean, and the logit of x > 0
+    >>> raw = torch.tensor(
+    ...     [[0.0, 0.0]]
+    ... )  # the logarithm of a mean, and the logit of x > 0
     >>> log_prob = ZeroInflatedLogNormal().log_prob(
     ...     torch.zeros(1, 1), raw, log_variance=torch.zeros(1)
     ... )

@@ -89,7 +89,9 @@ class NeighboursAndNetwork(Criterion):
     >>> from skae.outliers import NeighboursAndNetwork
     >>> X, _ = load_iris(return_X_y=True)
     >>> neighbours = NeighboursAndNetwork(weights=(1, 1, 0))
-    >>> detector = AutoencoderOutlierDetector(criterion=neighbours, random_state=0).fit(X)
+    >>> detector = AutoencoderOutlierDetector(
+    ...     criterion=neighbours, random_state=0
+    ... ).fit(X)
     >>> detector.estimators_
     []
     """
@@ -154,7 +156,9 @@ class RobustNeighboursAndNetwork(Criterion):
     >>> from skae.outliers import RobustNeighboursAndNetwork
     >>> X, _ = load_iris(return_X_y=True)
     >>> robust = RobustNeighboursAndNetwork(weights=(1, 0), share=0.2)
-    >>> detector = AutoencoderOutlierDetector(criterion=robust, random_state=0).fit(X)
+    >>> detector = AutoencoderOutlierDetector(
+    ...     criterion=robust, random_state=0
+    ... ).fit(X)
     >>> detector.predict([[5.0, 3.4, 1.5, 0.2], [5.0, 3.4, 5.5, 0.2]])
     array([ 1, -1])
     """
