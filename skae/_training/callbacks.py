@@ -89,6 +89,20 @@ class Stopping(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """See whether the objective improved, and stop when the rate has come down."""
+        self._observe(net)
+        if self.rule.is_over:
+            raise EndOfTraining
+
+    def on_train_end(self, net, **kwargs):
+        """Go back to the best weights, unless an error ended the training."""
+        if not net.failed:
+            if self.in_epoch:  # at the end of which another callback ended the training
+                self._observe(net)
+            if self.best_state is not None:
+                self.best_state.go_back()
+        self.best_state = None
+
+    def _observe(self, net) -> None:
         self.in_epoch = False
         is_best = self.rule.observe(net.history[-1, self.monitor])
         if is_best and self.keep_best:
@@ -96,14 +110,6 @@ class Stopping(Callback):
                 self.best_state = Moment(net)
             else:
                 self.best_state.renew()
-        if self.rule.is_over:
-            raise EndOfTraining
-
-    def on_train_end(self, net, **kwargs):
-        """Go back to the best weights, unless an error broke the last epoch off."""
-        if self.best_state is not None and not self.in_epoch:
-            self.best_state.go_back()
-        self.best_state = None
 
 
 class Clock(Callback):

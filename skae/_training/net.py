@@ -52,6 +52,7 @@ class AutoencoderNet(NeuralNet):
         Source of the order of batches and of all noise.
     """
 
+    failed = False  # whether an error is what ends this training
     _n_looked_at = 0  # losses of this training that `check_loss_is_declared` has seen
 
     def __init__(self, *args, weight_decay=0.0, seed=0, **kwargs):
@@ -100,6 +101,7 @@ class AutoencoderNet(NeuralNet):
 
         What one of them raises then is a note on the error, and does not keep it from the caller.
         """
+        self.failed = True
         for name, callback in self.callbacks_:
             try:
                 callback.on_train_end(self, X=X, y=y)
@@ -165,7 +167,7 @@ class AutoencoderNet(NeuralNet):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look at the losses of the first two steps, in the second of which there are gradients."""
         super().on_train_begin(net, X, y, **kwargs)
-        self._n_looked_at = 0
+        self._n_looked_at, self.failed = 0, False
 
     def train_step_single(self, batch, **fit_params):
         """Compute the loss of a batch and its gradients; what is random was drawn before."""
@@ -220,7 +222,7 @@ class AutoencoderNet(NeuralNet):
 
     def __getstate__(self):
         state = super().__getstate__()
-        of_training = ("_train_generator", "_valid_generator", "_n_looked_at", "start")
+        of_training = ("_train_generator", "_valid_generator", "_n_looked_at", "start", "failed")
         return {name: value for name, value in state.items() if name not in of_training}
 
     def __setstate__(self, state):
