@@ -219,6 +219,11 @@ def test_what_auto_chose_is_no_other_model(name, chosen, on, other):
 # Rate and decay.
 
 
+def rates_of(estimator):
+    names = ("role", "lr", "initial_lr", "weight_decay")
+    return [[group[name] for name in names] for group in estimator.net_.optimizer_.param_groups]
+
+
 @every_estimator
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", torch.optim.Adam])
 def test_rate_and_decay_are_those_of_a_model_that_began_with_them(Estimator, optimizer):
@@ -226,14 +231,9 @@ def test_rate_and_decay_are_those_of_a_model_that_began_with_them(Estimator, opt
     settings = {**STEPS, "optimizer": optimizer}
     estimator = Estimator(**settings).partial_fit(X).set_params(**later).partial_fit(X)
     fresh = Estimator(**settings, **later).partial_fit(X)
-
-    def rates(one):
-        names = ("role", "lr", "initial_lr", "weight_decay")
-        return [[g[name] for name in names] for g in one.net_.optimizer_.param_groups]
-
-    assert rates(estimator) == rates(fresh)
+    assert rates_of(estimator) == rates_of(fresh)
     estimator.set_params(alpha="auto").partial_fit(X)
-    assert rates(estimator)[0][-1] == pytest.approx(0.75e-4)
+    assert rates_of(estimator)[0][-1] == pytest.approx(0.75e-4)
 
 
 def test_optimiser_with_groups_of_its_own_cannot_follow_and_says_so():
@@ -256,7 +256,29 @@ def test_lower_rate_goes_on_where_a_higher_one_exploded(Estimator):
     assert np.isfinite(estimator.score(X))
 
 
+@every_estimator
+@pytest.mark.parametrize("on", ["low rank", "wide flags"])
+def test_rate_and_decay_after_a_loss_that_was_not_finite_are_those_asked_for(Estimator, on):
+    kind = {"likelihood": "bernoulli", "sparse_method": "sampled"} if on == "wide flags" else {}
+    estimator = Estimator(**{**STEPS, **kind}).partial_fit(TABLES[on])
+    later = {"learning_rate_init": 0.05, "alpha": 0.5}
+    estimator.set_params(**later, callbacks=[Spoils()])
+    with pytest.raises(NonFiniteLossError):
+        estimator.partial_fit(TABLES[on])
+    estimator.set_params(callbacks=None).partial_fit(TABLES[on])
+    fresh = Estimator(**{**STEPS, **kind}, **later).partial_fit(TABLES[on])
+    assert rates_of(estimator) == rates_of(fresh)
+
+
 # Callbacks.
+
+
+class Spoils(Callback):
+    """Makes a weight NaN, as a step that goes wrong does."""
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        with torch.no_grad():
+            next(net.module_.parameters()).fill_(torch.nan)
 
 
 class Recorder(Callback):
