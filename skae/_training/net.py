@@ -143,7 +143,12 @@ class AutoencoderNet(NeuralNet):
         self._valid_generator = torch_generator(self.seed, Stream.VALIDATION, device=self.device)
 
     def train_step(self, batch, **fit_params):
-        """Make a step. All that is random is drawn once, however often the optimiser looks."""
+        """Make a step.
+
+        Noise is drawn once, on rows and on codes, however often the optimiser looks. What a module
+        of the user's draws itself, such as a dropout, it draws anew at each look, and running
+        statistics of a batch normalisation move with each.
+        """
         module = self.module_
         batch = module.draw_for(batch, self._train_generator)
         module.bottleneck.begin_step()
