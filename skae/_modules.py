@@ -37,11 +37,15 @@ def linear_layers(module: nn.Module) -> list[nn.Linear]:
 
 def is_plain_linear(layer: nn.Module) -> bool:
     """Return whether a layer computes ``x W' + b`` and nothing else."""
-    replaced = "forward" in vars(layer)  # on the object, as wrappers of a layer do
-    return type(layer) is nn.Linear and not has_hooks(layer) and not replaced
+    return type(layer) is nn.Linear and is_plain(layer)
 
 
-def has_hooks(layer: nn.Module) -> bool:
+def is_plain(layer: nn.Module) -> bool:
+    """Return whether a layer does what its class says: no hooks, no forward of its own."""
+    return not _has_hooks(layer) and "forward" not in vars(layer)  # as wrappers of a layer set it
+
+
+def _has_hooks(layer: nn.Module) -> bool:
     """Return whether something happens before or behind a layer."""
     forward = (layer._forward_hooks, layer._forward_pre_hooks)
     return any((*forward, layer._backward_hooks, layer._backward_pre_hooks))
@@ -49,7 +53,7 @@ def has_hooks(layer: nn.Module) -> bool:
 
 def last_linear(module: nn.Module) -> nn.Linear | None:
     """Return the linear layer whose output is that of the module, if that can be seen."""
-    while type(module) is nn.Sequential and len(module) and not has_hooks(module):
+    while type(module) is nn.Sequential and len(module) and is_plain(module):
         module = module[-1]
     return module if is_plain_linear(module) else None  # type: ignore[return-value]
 
@@ -209,9 +213,9 @@ class _LastLayer:
 
     @contextlib.contextmanager
     def watching(self, module: nn.Module) -> Iterator[None]:
-        """Note what happens in the layers of a module; those with hooks may do something else."""
+        """Note what happens in the layers of a module that do what their classes say."""
         layers = [part for part in module.modules() if type(part) in _AFFINE]
-        plain = [layer for layer in layers if not has_hooks(layer)]
+        plain = [layer for layer in layers if is_plain(layer)]
         handles = [layer.register_forward_hook(self._note) for layer in plain]
         try:
             yield

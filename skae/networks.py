@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from skae._linear_path import with_path_before, with_path_behind
 from skae._modules import (
     copied,
-    has_hooks,
+    is_plain,
     is_plain_linear,
     is_used_in,
     last_linear,
@@ -389,10 +389,11 @@ def _end_obstacle(module: Any, name: str, place: int, verb: str) -> str | None:
         return f"its {name} is a {kind}, not an nn.Sequential that {verb}s with nn.Linear"
     if not len(module):
         return f"its {name} is an nn.Sequential without layers, which cannot {verb} with nn.Linear"
-    if has_hooks(module):
+    if not is_plain(module):
         return (
-            f"its {name} is an nn.Sequential that has hooks, and is not called as a whole. Remove "
-            "them, or register them on layers between the first and the last"
+            f"its {name} is an nn.Sequential that has hooks or a forward of its own, and is not "
+            "called as a whole. Remove them, or register them on layers between the first and the "
+            "last"
         )
     layer = module[place]
     if is_plain_linear(layer):
@@ -404,10 +405,10 @@ def _end_obstacle(module: Any, name: str, place: int, verb: str) -> str | None:
 def _is_stack(decoder: nn.Module) -> bool:
     """Return whether a decoder is linear layers with activations of ours between them."""
     parts = list(decoder) if type(decoder) is nn.Sequential else [decoder]
-    if not parts or has_hooks(decoder) or not is_plain_linear(parts[0]):
+    if not parts or not is_plain(decoder) or not is_plain_linear(parts[0]):
         return False
     kinds = tuple(ACTIVATIONS.values())
-    return all(is_plain_linear(part) or type(part) in kinds for part in parts)
+    return all(is_plain(part) and type(part) in (nn.Linear, *kinds) for part in parts)
 
 
 def _gain(layer: nn.Linear, is_first: bool, squares: Tensor | None = None) -> Tensor:

@@ -356,6 +356,27 @@ def test_what_is_done_behind_the_last_layer_counts(finish):
     torch.testing.assert_close(gains(decoder, code).detach(), expected, rtol=0.05, atol=1e-5)
 
 
+REPLACED = {
+    "linear": lambda: nn.Sequential(nn.Linear(N_UNITS, 6), nn.Tanh(), nn.Linear(6, N_UNITS + 1)),
+    "convolution": lambda: nn.Sequential(
+        nn.Unflatten(1, (N_UNITS, 1)), nn.ConvTranspose1d(N_UNITS, 2, 4)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REPLACED)
+@pytest.mark.parametrize("whole", [False, True])
+def test_forward_that_was_replaced_on_the_object_counts(kind, whole):
+    decoder, code = seeded(REPLACED[kind]), codes()
+    module = decoder if whole else decoder[-1]
+    usual = type(module).forward
+    module.forward = lambda x: 2.0 * torch.sigmoid(usual(module, x))
+    found = gains(decoder, code).detach()
+    rows = torch.eye(N_UNITS) * 1e-3 + code.mean(dim=0)
+    expected = (decoder(rows) - decoder(code.mean(dim=0)[None])).flatten(1).norm(dim=1) / 1e-3
+    torch.testing.assert_close(found, expected.detach(), rtol=0.05, atol=1e-5)
+
+
 def test_rows_that_stand_on_another_axis_in_the_last_layer_are_no_rows():
     class Turned(nn.Module):  # as many places of a sequence as rows
         def __init__(self):

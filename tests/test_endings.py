@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 from skorch.history import History
 from torch import nn
 
@@ -123,6 +123,39 @@ def test_callbacks_hear_of_the_end_of_a_training_that_failed():
     with pytest.raises(RuntimeError, match="stopped by a callback"):
         AutoencoderTransformer(**QUICK, callbacks=failing).fit(X)
     assert failing[1].told_ == ["begin", "end"]
+
+
+@pytest.mark.parametrize("patience", [1, 20])
+def test_training_that_a_callback_ends_keeps_the_best_weights(patience):
+    rows = np.random.default_rng(1).normal(size=(40, 20))
+    settings = {"learning_rate": "constant", "learning_rate_init": 0.01, "alpha": 0.0}
+    settings |= {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 1000}
+    estimator = AutoencoderTransformer(8, random_state=0, max_iter=300, **settings)
+    stop = EarlyStopping(monitor="valid_objective", patience=patience, sink=lambda *a: None)
+    estimator.set_params(callbacks=[stop]).fit(rows)
+    objective = estimator.history_["valid_objective"]
+    best = int(np.argmin(objective)) + 1
+    assert best < len(objective) < 300
+    shorter = AutoencoderTransformer(8, random_state=0, max_iter=best, **settings).fit(rows)
+    np.testing.assert_array_equal(estimator.transform(rows), shorter.transform(rows))
+
+
+class StopAtBest(Callback):
+    """Ends the training with an epoch that is better than those before."""
+
+    def on_epoch_end(self, net, **kwargs):
+        objective = net.history[:, "valid_objective"]
+        if len(objective) > 1 and objective[-1] < min(objective[:-1]):
+            raise KeyboardInterrupt
+
+
+def test_last_epoch_of_a_training_that_a_callback_ends_can_be_the_best():
+    settings = {**QUICK, "early_stopping": True, "learning_rate": "constant", "init": "random"}
+    estimator = AutoencoderTransformer(**{**settings, "max_iter": 50}, callbacks=[StopAtBest()])
+    best = estimator.fit(X).n_iter_
+    assert 1 < best < 50
+    shorter = AutoencoderTransformer(**{**settings, "max_iter": best}).fit(X)
+    np.testing.assert_array_equal(estimator.transform(X), shorter.transform(X))
 
 
 def test_losses_of_an_epoch_that_was_taken_back_are_not_the_lowest():

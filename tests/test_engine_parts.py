@@ -506,7 +506,12 @@ def idle_net(rate=0.1):
     for group in optimizer.param_groups:
         group["initial_lr"] = rate
     return SimpleNamespace(
-        module_=module, optimizer_=optimizer, history=History(), lr=rate, lowest_losses={}
+        module_=module,
+        optimizer_=optimizer,
+        history=History(),
+        lr=rate,
+        lowest_losses={},
+        failed=False,
     )
 
 
@@ -659,6 +664,7 @@ def test_best_weights_are_not_for_a_training_that_an_error_broke_off():
     stopping.on_epoch_end(net)
     set_weights(net, 7.0)  # what the guard went back to, say
     stopping.on_epoch_begin(net)
+    net.failed = True
     stopping.on_train_end(net)
     assert (net.module_[0].weight == 7.0).all()
 

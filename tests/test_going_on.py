@@ -12,7 +12,7 @@ from skorch.callbacks import Callback, GradientNormClipping
 from torch import nn
 
 from skae import AutoencoderTransformer, SparseAutoencoderTransformer, VAETransformer
-from skae._training.plain_data import Specification
+from skae._training.plain_data import Specification, same
 from skae.exceptions import NonFiniteLossError
 from skae.likelihoods import Bernoulli, Gaussian
 from skae.networks import CustomNetwork
@@ -149,7 +149,101 @@ def test_modules_of_the_user_are_the_same_while_they_are_not_changed(encoder):
             estimator.partial_fit(X)
 
 
+def lazy():
+    return nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyBatchNorm1d(), nn.LazyLinear(3))
+
+
+class Holds(nn.Module):
+    """A linear layer, and what a module of the user's may hold beside it."""
+
+    def __init__(self, buffer=None, beside=()):
+        super().__init__()
+        self.first, self.second = nn.Linear(10, 5), nn.Linear(5, 3)
+        self.register_buffer("more", buffer)
+        self.layers = {self.first, self.second, *beside}
+        self.rates = {self.first: 1.0, self.second: 2.0}
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+ENCODERS = {
+    "lazy": lazy,
+    "set of layers": Holds,
+    "bfloat16": lambda: Holds(torch.ones(2, dtype=torch.bfloat16)),
+    "bfloat16 number": lambda: Holds(torch.tensor(2.0, dtype=torch.bfloat16)),
+    "complex": lambda: Holds(torch.ones(2, dtype=torch.complex64).conj()),
+}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+def test_training_goes_on_with_modules_that_hold_anything(encoder):
+    network = CustomNetwork(encoder(), nn.Linear)
+    estimator = AutoencoderTransformer(3, network=network, random_state=0).partial_fit(X)
+    assert estimator.partial_fit(X).n_iter_ == 2
+    estimator.set_params(network=CustomNetwork(nn.LazyLinear(3, bias=False), nn.Linear))
+    with pytest.raises(ValueError, match="network"):
+        estimator.partial_fit(X)
+
+
+def test_order_of_a_set_is_no_difference_and_its_members_are():
+    one = Holds(beside=[nn.Linear(2, 2) for _ in range(6)])
+    for _ in range(5):  # each with its members in other places of the memory
+        other = copy.deepcopy(one)
+        assert same(one, other)
+    with torch.no_grad():
+        next(layer for layer in other.layers if layer is other.first).bias.add_(1.0)
+    assert not same(one, other)
+    assert same({1, "a", (2.0,)}, {"a", (2.0,), 1})
+    assert not same({1, 2}, {1, 3})
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.int8, torch.bool])
+def test_numbers_of_any_type_are_compared(dtype):
+    one, other = torch.zeros(3, dtype=dtype), torch.zeros(3, dtype=dtype)
+    assert same(one, other)
+    other[1] = 1
+    assert not same(one, other)
+    assert not same(one.to_sparse(), other.to_sparse())
+
+
+def test_layers_that_are_frozen_between_two_calls_are_a_change():
+    network = CustomNetwork(nn.Linear(10, 3), nn.Linear(3, 10))
+    estimator = AutoencoderTransformer(3, network=network, random_state=0).partial_fit(X)
+    network.encoder.requires_grad_(False)
+    with pytest.raises(ValueError, match="Set network back"):
+        estimator.partial_fit(X)
+    network.encoder.requires_grad_(True)
+    estimator.partial_fit(X)
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "on", "other"),
+    [
+        ("input_scaling", "fourth_moment", "low rank", "standard"),
+        ("sparse_method", "dense", "low rank", "exact"),
+        ("sparse_method", "exact", "wide flags", "dense"),
+    ],
+)
+def test_what_auto_chose_is_no_other_model(name, chosen, on, other):
+    rows = TABLES[on]
+    likelihood = "bernoulli" if on == "wide flags" else "gaussian"
+    for first in ("auto", chosen):
+        estimator = AutoencoderTransformer(**QUICK, likelihood=likelihood, **{name: first})
+        estimator.partial_fit(rows)
+        for now in ("auto", chosen, "auto", chosen):
+            estimator.set_params(**{name: now}).partial_fit(rows)
+        estimator.set_params(**{name: other})
+        with pytest.raises(ValueError, match=f"built with {name}='{chosen}'"):
+            estimator.partial_fit(rows)
+
+
 # Rate and decay.
+
+
+def rates_of(estimator):
+    names = ("role", "lr", "initial_lr", "weight_decay")
+    return [[group[name] for name in names] for group in estimator.net_.optimizer_.param_groups]
 
 
 @every_estimator
@@ -159,14 +253,9 @@ def test_rate_and_decay_are_those_of_a_model_that_began_with_them(Estimator, opt
     settings = {**STEPS, "optimizer": optimizer}
     estimator = Estimator(**settings).partial_fit(X).set_params(**later).partial_fit(X)
     fresh = Estimator(**settings, **later).partial_fit(X)
-
-    def rates(one):
-        names = ("role", "lr", "initial_lr", "weight_decay")
-        return [[g[name] for name in names] for g in one.net_.optimizer_.param_groups]
-
-    assert rates(estimator) == rates(fresh)
+    assert rates_of(estimator) == rates_of(fresh)
     estimator.set_params(alpha="auto").partial_fit(X)
-    assert rates(estimator)[0][-1] == pytest.approx(0.75e-4)
+    assert rates_of(estimator)[0][-1] == pytest.approx(0.75e-4)
 
 
 def test_optimiser_with_groups_of_its_own_cannot_follow_and_says_so():
@@ -189,7 +278,29 @@ def test_lower_rate_goes_on_where_a_higher_one_exploded(Estimator):
     assert np.isfinite(estimator.score(X))
 
 
+@every_estimator
+@pytest.mark.parametrize("on", ["low rank", "wide flags"])
+def test_rate_and_decay_after_a_loss_that_was_not_finite_are_those_asked_for(Estimator, on):
+    kind = {"likelihood": "bernoulli", "sparse_method": "sampled"} if on == "wide flags" else {}
+    estimator = Estimator(**{**STEPS, **kind}).partial_fit(TABLES[on])
+    later = {"learning_rate_init": 0.05, "alpha": 0.5}
+    estimator.set_params(**later, callbacks=[Spoils()])
+    with pytest.raises(NonFiniteLossError):
+        estimator.partial_fit(TABLES[on])
+    estimator.set_params(callbacks=None).partial_fit(TABLES[on])
+    fresh = Estimator(**{**STEPS, **kind}, **later).partial_fit(TABLES[on])
+    assert rates_of(estimator) == rates_of(fresh)
+
+
 # Callbacks.
+
+
+class Spoils(Callback):
+    """Makes a weight NaN, as a step that goes wrong does."""
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        with torch.no_grad():
+            next(net.module_.parameters()).fill_(torch.nan)
 
 
 class Recorder(Callback):

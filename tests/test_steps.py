@@ -7,9 +7,11 @@ import pytest
 import scipy.sparse as sp
 import torch
 from sklearn.base import clone
+from torch import nn
 
 from skae import AutoencoderTransformer, SparseAutoencoderTransformer, VAETransformer
 from skae._training.bottlenecks import SparseBottleneck, Step
+from skae.networks import CustomNetwork
 from skae.sparsity import L1, Sparsity
 from tests.helpers import ESTIMATORS, QUICK, low_rank, weights_of
 from tests.test_state import BatchTopK, MovingNormal
@@ -77,6 +79,36 @@ def test_an_optimiser_of_a_single_group_that_searches_along_lines_trains(Estimat
     assert reconstruction[-1] < reconstruction[0] - 1.0
     estimator.fit(X)
     assert np.isfinite(estimator.score(X))
+
+
+class Doubled(nn.Module):
+    """Twice the rows, in their place or not."""
+
+    def __init__(self, inplace):
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, x):
+        return x.mul_(2.0) if self.inplace else 2.0 * x
+
+
+IN_PLACE = {"relu": nn.ReLU, "dropout": lambda inplace: nn.Dropout(0.5, inplace), "own": Doubled}
+
+
+@pytest.mark.parametrize("noise", [None, "masking"])
+@pytest.mark.parametrize("first", IN_PLACE)
+def test_layer_that_writes_into_its_input_changes_no_row(first, noise):
+    def scores(inplace):
+        def encoder(n_inputs, n_outputs):
+            return nn.Sequential(IN_PLACE[first](inplace), nn.Linear(n_inputs, n_outputs))
+
+        settings = {"n_components": 3, "max_iter": 5, "random_state": 0, "batch_size": 40}
+        settings |= {"noise": noise, "noise_level": 0.3}
+        settings["optimizer"] = Once if first == "dropout" else Thrice
+        network = CustomNetwork(encoder, nn.Linear)
+        return AutoencoderTransformer(network=network, **settings).fit(X).score_samples(X)
+
+    np.testing.assert_array_equal(scores(inplace=True), scores(inplace=False))
 
 
 class Follows(L1):

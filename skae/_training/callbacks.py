@@ -15,6 +15,9 @@ from skae._training.optimizers import roles_of
 from skae._training.rules import Rule, is_finite, is_worth_keeping
 from skae.exceptions import NonFiniteLossError
 
+# What a group of an optimiser is told of a training.
+_RATES = ("lr", "initial_lr", "weight_decay")
+
 
 class EndOfTraining(Exception):
     """How a callback ends a training in which nothing went wrong.
@@ -89,6 +92,20 @@ class Stopping(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """See whether the objective improved, and stop when the rate has come down."""
+        self._observe(net)
+        if self.rule.is_over:
+            raise EndOfTraining
+
+    def on_train_end(self, net, **kwargs):
+        """Go back to the best weights, unless an error ended the training."""
+        if not net.failed:
+            if self.in_epoch:  # at the end of which another callback ended the training
+                self._observe(net)
+            if self.best_state is not None:
+                self.best_state.go_back()
+        self.best_state = None
+
+    def _observe(self, net) -> None:
         self.in_epoch = False
         is_best = self.rule.observe(net.history[-1, self.monitor])
         if is_best and self.keep_best:
@@ -96,14 +113,6 @@ class Stopping(Callback):
                 self.best_state = Moment(net)
             else:
                 self.best_state.renew()
-        if self.rule.is_over:
-            raise EndOfTraining
-
-    def on_train_end(self, net, **kwargs):
-        """Go back to the best weights, unless an error broke the last epoch off."""
-        if self.best_state is not None and not self.in_epoch:
-            self.best_state.go_back()
-        self.best_state = None
 
 
 class Clock(Callback):
@@ -203,6 +212,8 @@ class FiniteGuard(Callback):
         self.epoch, self.shared = 0, getattr(net, "start", None) is not None
         self.kept = net.start if self.shared else Moment(net)
         self.lowest_losses = net.lowest_losses.copy()
+        groups = net.optimizer_.param_groups
+        self.rates = [{name: one[name] for name in _RATES if name in one} for one in groups]
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights, or put the kept ones back and raise."""
@@ -218,6 +229,9 @@ class FiniteGuard(Callback):
 
     def _go_back(self, net, loss: float, buffer: str | None) -> NoReturn:
         self.kept.go_back()
+        if self.shared:  # with the rates from before this training, whose own others may be
+            for group, rates in zip(net.optimizer_.param_groups, self.rates, strict=True):
+                group.update(rates)
         net.optimizer_.state.clear()  # its moments are not finite either
         epoch, self.kept = len(net.history), None
         net.lowest_losses = self.lowest_losses

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from skae._training.auto import choose_device
+from skae._training.auto import choose_device, default_scaling
 from skae._training.build import check_callbacks, takes_row_gradients_of
 from skae._training.fitted import FittedModel
 from skae._training.net import AutoencoderNet
@@ -33,7 +34,7 @@ def check_can_go_on(model: FittedModel, spec: ModelSpec, training: TrainingSpec)
     changed = [
         (name, was, now)
         for name, was, now in differences(model.spec, spec)
-        if name not in _FREE and not (name in _CHOSEN_ONCE and now == "auto")
+        if name not in _FREE and now not in _other_words(model, name)
     ]
     was = model.training
     if not same(was.optimizer, training.optimizer):
@@ -50,6 +51,17 @@ def check_can_go_on(model: FittedModel, spec: ModelSpec, training: TrainingSpec)
         f"Set {names} back to go on, or start anew: call fit with warm_start=False, or clone the "
         "estimator."
     )
+
+
+def _other_words(model: FittedModel, name: str) -> tuple:
+    """Return what can be asked for instead of what a model was built with, and means the same."""
+    if name not in _CHOSEN_ONCE:
+        return ()
+    if getattr(model.spec, name) != "auto":
+        return ("auto",)
+    if name == "sparse_method":
+        return (model.sparse_method,)
+    return (default_scaling(model.likelihood),)
 
 
 def _elsewhere(device: str, net: AutoencoderNet) -> bool:
@@ -70,6 +82,8 @@ def go_on(model: FittedModel, spec: ModelSpec, training: TrainingSpec) -> Fitted
     """
     check_can_go_on(model, spec, training)
     check_callbacks(training.callbacks)
+    named = {name: getattr(model.spec, name) for name in _CHOSEN_ONCE}
+    spec = replace(spec, **{name: was for name, was in named.items() if was != "auto"})
     return FittedModel(spec, training, model.n_features, model.net, model.scaling, model.sparse)
 
 

@@ -15,7 +15,7 @@ from skae._kernels.input import InputLayer
 from skae._kernels.last_layer import LastLayerInputs, LossOptions
 from skae._kernels.output import csr_log_likelihood, csr_loss
 from skae._kernels.rows import ColumnSquares
-from skae._modules import last_linear
+from skae._modules import is_plain, is_plain_linear, last_linear
 from skae._random import Stream, derive_seed
 from skae._scaling import ColumnSummary, Scaling
 from skae._state import State
@@ -352,7 +352,17 @@ class AutoencoderModule(nn.Module):
 
     def _encode(self, x: Tensor | Csr) -> Tensor:
         seen = self.encoder_input(x)
+        if seen is x and isinstance(x, Tensor) and not _begins_plainly(self.encoder):
+            # Which is the target as well, and drawn once for all looks of an optimiser: the first
+            # layer of a module of the user's may write into what it is given.
+            seen = x.clone()
         return self.encoder(seen if self.words is None else self.words.features(seen))
+
+
+def _begins_plainly(encoder: nn.Module) -> bool:
+    """Return whether a linear layer is all that meets the rows, into which it writes nothing."""
+    stands = type(encoder) is nn.Sequential and len(encoder) and is_plain(encoder)
+    return bool(stands) and is_plain_linear(encoder[0])
 
 
 def _without_gradient(h: Tensor) -> Tensor:

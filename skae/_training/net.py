@@ -52,6 +52,7 @@ class AutoencoderNet(NeuralNet):
         Source of the order of batches and of all noise.
     """
 
+    failed = False  # whether an error is what ends this training
     _n_looked_at = 0  # losses of this training that `check_loss_is_declared` has seen
 
     def __init__(self, *args, weight_decay=0.0, seed=0, **kwargs):
@@ -100,6 +101,7 @@ class AutoencoderNet(NeuralNet):
 
         What one of them raises then is a note on the error, and does not keep it from the caller.
         """
+        self.failed = True
         for name, callback in self.callbacks_:
             try:
                 callback.on_train_end(self, X=X, y=y)
@@ -141,7 +143,12 @@ class AutoencoderNet(NeuralNet):
         self._valid_generator = torch_generator(self.seed, Stream.VALIDATION, device=self.device)
 
     def train_step(self, batch, **fit_params):
-        """Make a step. All that is random is drawn once, however often the optimiser looks."""
+        """Make a step.
+
+        Noise is drawn once, on rows and on codes, however often the optimiser looks. What a module
+        of the user's draws itself, such as a dropout, it draws anew at each look, and running
+        statistics of a batch normalisation move with each.
+        """
         module = self.module_
         batch = module.draw_for(batch, self._train_generator)
         module.bottleneck.begin_step()
@@ -165,7 +172,7 @@ class AutoencoderNet(NeuralNet):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look at the losses of the first two steps, in the second of which there are gradients."""
         super().on_train_begin(net, X, y, **kwargs)
-        self._n_looked_at = 0
+        self._n_looked_at, self.failed = 0, False
 
     def train_step_single(self, batch, **fit_params):
         """Compute the loss of a batch and its gradients; what is random was drawn before."""
@@ -220,7 +227,7 @@ class AutoencoderNet(NeuralNet):
 
     def __getstate__(self):
         state = super().__getstate__()
-        of_training = ("_train_generator", "_valid_generator", "_n_looked_at", "start")
+        of_training = ("_train_generator", "_valid_generator", "_n_looked_at", "start", "failed")
         return {name: value for name, value in state.items() if name not in of_training}
 
     def __setstate__(self, state):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from types import MethodType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from skae._validation import Component
 
@@ -54,8 +56,8 @@ def same(one: Any, other: Any, seen: frozenset = frozenset()) -> bool:
 
     Numbers are equal as Python has it, NaN is NaN, and functions and classes are equal to
     themselves alone. A method is equal to that of another object of its class, which every clone
-    has, and which may have changed by being called. Of any other object it is what pickle would
-    keep that is compared.
+    has, and which may have changed by being called. Sets have no order. Of any other object it is
+    what pickle would keep that is compared.
     """
     if one is other or (id(one), id(other)) in seen:
         return True
@@ -66,15 +68,19 @@ def same(one: Any, other: Any, seen: frozenset = frozenset()) -> bool:
         return one.__func__ is other.__func__ and type(one.__self__) is type(other.__self__)
     if type(one) is not type(other) or isinstance(one, type) or _is_function(one):
         return False
-    if isinstance(one, np.ndarray | Tensor):
+    if isinstance(one, Tensor):
+        return _same_tensor(one, other)
+    if isinstance(one, np.ndarray):
         return _same_array(one, other)
     seen = seen | {(id(one), id(other))}
     if isinstance(one, Mapping):
-        keys = list(one) == list(other)
-        return keys and all(same(one[key], other[key], seen) for key in one)
+        keys = same(list(one), list(other), seen)  # copies of modules among them
+        return keys and same(list(one.values()), list(other.values()), seen)
     if isinstance(one, list | tuple):
         pairs = zip(one, other, strict=False)
         return len(one) == len(other) and all(same(*pair, seen) for pair in pairs)
+    if isinstance(one, set | frozenset):
+        return len(one) == len(other) and _same_members(one - other, other - one, seen)
     if isinstance(one, Component | Specification):
         return same(parts_of(one), parts_of(other), seen)
     return (one == other) is True or same(_kept(one), _kept(other), seen)
@@ -100,14 +106,45 @@ def _listed(part: Any) -> Any:
     return list(part) if isinstance(part, Iterator) else part
 
 
-def _same_array(one: Any, other: Any) -> bool:
+def _same_members(ones: Iterable, others: Iterable, seen: frozenset) -> bool:
+    """Return whether members are the same in some order, which copies of a set need not share."""
+    left = list(others)
+    for one in ones:
+        place = next((at for at, other in enumerate(left) if same(one, other, seen)), None)
+        if place is None:
+            return False
+        del left[place]
+    return not left
+
+
+def _same_array(one: np.ndarray, other: np.ndarray) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    if isinstance(one, Tensor):
-        one, other = (value.detach().cpu().numpy() for value in (one, other))
     if one.dtype == object:
         return same(one.tolist(), other.tolist())
     return one.tobytes() == other.tobytes()
+
+
+def _same_tensor(one: Tensor, other: Tensor) -> bool:
+    """Return whether tensors have the same numbers, bit by bit, and are both to be trained."""
+    kinds = [(tensor.dtype, tensor.layout, _is_trained(tensor)) for tensor in (one, other)]
+    if kinds[0] != kinds[1]:
+        return False
+    if is_lazy(one):  # as the other is, whose type is the same: there are no numbers yet
+        return True
+    if one.shape != other.shape or one.layout is not torch.strided or one.is_quantized:
+        return one.shape == other.shape and same(_kept(one), _kept(other))
+    return one.is_meta == other.is_meta and (one.is_meta or _bytes(one) == _bytes(other))
+
+
+def _is_trained(tensor: Tensor) -> bool:
+    return tensor.requires_grad and tensor.is_leaf  # what is worked out from others has no say
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    """Return the numbers of a tensor, of types that numpy does not have, too."""
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    return plain.flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _hashable(part: Any) -> Any:
