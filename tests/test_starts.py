@@ -372,7 +372,7 @@ def test_latents_come_in_the_order_of_their_use(n_importance_samples):
         assert np.argmax(lost) in (0, 1)
 
 
-def test_latents_of_any_prior_are_ordered_and_stay_where_it_says():
+def test_latents_of_another_prior_stay_where_it_says():
     class Together(ShiftedNormal):
         factorises = False
 
@@ -382,11 +382,9 @@ def test_latents_of_any_prior_are_ordered_and_stay_where_it_says():
     for prior in (ShiftedNormal(), Together()):
         vae = VAETransformer(3, prior=prior, max_iter=10, random_state=0).fit(X)
         bottleneck = vae.module_.bottleneck
-        assert bottleneck.turn.abs().sum() == 3  # an order and signs, and no more
-        assert (bottleneck.centre == 0).all()
         codes = bottleneck.sample(2_000, torch.Generator().manual_seed(0))
-        assert bottleneck.inner(codes).mean(dim=0).numpy() == pytest.approx(2.0, abs=0.1)
-    assert (np.diff(vae.transform(X).var(axis=0)) <= 0).all()
+        for one in (codes, bottleneck.inner(codes)):  # a sign would put them elsewhere
+            assert one.mean(dim=0).numpy() == pytest.approx(2.0, abs=0.1)
 
 
 def test_sparse_codes_stay_as_they_are():

@@ -361,8 +361,9 @@ class AutoencoderModule(nn.Module):
 
 def _begins_plainly(encoder: nn.Module) -> bool:
     """Return whether a linear layer is all that meets the rows, into which it writes nothing."""
-    stands = type(encoder) is nn.Sequential and len(encoder) and is_plain(encoder)
-    return bool(stands) and is_plain_linear(encoder[0])
+    if type(encoder) is not nn.Sequential or not len(encoder) or not is_plain(encoder):
+        return False
+    return is_plain_linear(encoder[0])
 
 
 def _without_gradient(h: Tensor) -> Tensor:
