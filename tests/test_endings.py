@@ -125,6 +125,23 @@ def test_callbacks_hear_of_the_end_of_a_training_that_failed():
     assert failing[1].told_ == ["begin", "end"]
 
 
+class Later(Tidy):
+    """Comes behind those of another class, for those of one stand together."""
+
+
+class NeverBegins(Tidy):
+    def on_train_begin(self, net, **kwargs):
+        super().on_train_begin(net, **kwargs)
+        raise RuntimeError("no file to open")
+
+
+def test_callbacks_that_had_begun_hear_of_the_end_where_another_cannot_begin():
+    first, failing, last = callbacks = [Tidy(), NeverBegins(), Later()]
+    with pytest.raises(RuntimeError, match="no file to open"):
+        AutoencoderTransformer(**QUICK, callbacks=callbacks).fit(X)
+    assert (first.told_, failing.told_, last.told_) == (["begin", "end"], ["begin"], [])
+
+
 @pytest.mark.parametrize("patience", [1, 20])
 def test_training_that_a_callback_ends_keeps_the_best_weights(patience):
     rows = np.random.default_rng(1).normal(size=(40, 20))

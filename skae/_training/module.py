@@ -356,7 +356,7 @@ class AutoencoderModule(nn.Module):
         return self.encoder(seen if self.words is None else self.words.features(seen))
 
 
-def _begins_plainly(encoder: nn.Module) -> bool:
+def _begins_plainly(encoder: Any) -> bool:
     """Return whether a linear layer is all that meets the rows, into which it writes nothing."""
     stands = type(encoder) is nn.Sequential and len(encoder) and is_plain(encoder)
     return bool(stands) and is_plain_linear(encoder[0])
