@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from skae._state import DeclaresState
 
 _DECLARATIONS = ("parameters_at_start", "buffers_at_start", "buffers_after_step")
+
+#: Of these a value holds nothing more.
+_PLAIN = {bool, int, float, complex, str, bytes, type(None)}
 
 #: Attributes of Python's and of scikit-learn's.
 _NOT_LOOKED_AT = ("__", "_abc_", "_parameter_constraints", "_metadata_", "_doc_link")
@@ -122,12 +126,19 @@ def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, DeclaresState):
         yield from ((f"{path}.{name}", item) for name, item in _attributes(value))
     elif isinstance(value, Mapping):
-        yield from ((f"{path}[{key!r}]", item) for key, item in value.items())
+        items = ((key, item) for key, item in value.items() if not _is_plain(item))
+        yield from ((f"{path}[{key!r}]", item) for key, item in items)
     elif isinstance(value, list | tuple):
-        yield from ((f"{path}[{place}]", item) for place, item in enumerate(value))
+        within = ((place, item) for place, item in enumerate(value) if not _is_plain(item))
+        yield from ((f"{path}[{place}]", item) for place, item in within)
     elif isinstance(value, set | frozenset | deque):
-        yield from ((f"{path}{{...}}", item) for item in value)
+        yield from ((f"{path}{{...}}", item) for item in value if not _is_plain(item))
     elif hasattr(value, "__dict__") and not (
         isinstance(value, type | ModuleType | Tensor) or hasattr(value, "fit")
     ):
         yield from ((f"{path}.{name}", item) for name, item in vars(value).items())
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value is a number or a string, of which a list may be long."""
+    return type(value) in _PLAIN or isinstance(value, np.generic)

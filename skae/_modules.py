@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -103,8 +104,8 @@ def is_used_in(layer: nn.Module, others: Iterable[nn.Module]) -> bool:
 
     They may hold it in any attribute, also where torch does not look for parameters.
     """
-    own = {parameter.data_ptr() for parameter in layer.parameters()}
-    return any(held.data_ptr() in own for held in _parameters_in(list(others), set()))
+    held = list(_parameters_in(list(others), set()))
+    return any(own is one or _overlap(own, one) for own in layer.parameters() for one in held)
 
 
 def _parameters_in(value: Any, seen: set[int]) -> Iterator[nn.Parameter]:
@@ -138,19 +139,53 @@ def _copies_that_torch_lacks(value: Tensor) -> dict[int, Tensor]:
 
 
 def parameters_in_one_place(modules: Mapping[str, nn.Module]) -> tuple[str, str] | None:
-    """Return the names of two parameters that lie in one place of the memory; None if none do.
+    """Return the names of two parameters with a number in one place of the memory; None: no two.
 
-    Not meant is one parameter that stands in two modules.
+    Not meant is one parameter that stands in two modules, nor are parts of one vector.
     """
-    known: dict[int, tuple[str, nn.Parameter]] = {}
+    by_storage: dict[int, dict[nn.Parameter, str]] = {}
     for prefix, module in modules.items():
         for name, parameter in module.named_parameters(prefix):
             if nn.parameter.is_lazy(parameter) or not parameter.numel() or parameter.is_meta:
                 continue
-            other, held = known.setdefault(parameter.data_ptr(), (name, parameter))
-            if held is not parameter:
-                return other, name
+            by_storage.setdefault(_storage(parameter), {}).setdefault(parameter, name)
+    for held in by_storage.values():
+        for one, other in itertools.combinations(held, 2):
+            if _overlap(one, other):
+                return held[one], held[other]
     return None
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _overlap(*tensors: Tensor) -> bool:
+    """Return whether two tensors have a number in one place of the memory."""
+    if _storage(tensors[0]) != _storage(tensors[1]) or not all(map(Tensor.numel, tensors)):
+        return False
+    firsts, lasts = zip(*map(_extent, tensors), strict=True)
+    if max(firsts) >= min(lasts):
+        return False
+    used = torch.zeros(max(lasts) - min(firsts), dtype=torch.bool)  # bytes
+    one, other = (_bytes_of(tensor, used, min(firsts)) for tensor in tensors)
+    one.fill_(True)
+    return bool(other.any())
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    """Return the addresses of the first byte of a tensor and of the one behind its last."""
+    reach = sum(
+        stride * (size - 1) for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
+    )
+    return tensor.data_ptr(), tensor.data_ptr() + (reach + 1) * tensor.element_size()
+
+
+def _bytes_of(tensor: Tensor, memory: Tensor, start: int) -> Tensor:
+    """Return the view of the memory from an address on, one for a byte, that a tensor has."""
+    size = tensor.element_size()
+    strides = (*(stride * size for stride in tensor.stride()), 1)
+    return memory.as_strided((*tensor.shape, size), strides, tensor.data_ptr() - start)
 
 
 @contextlib.contextmanager

@@ -28,11 +28,19 @@ class NonFiniteLossError(SkaeError, FloatingPointError):
         The model with those weights, where the engine has one to hand over.
     buffer : str, optional
         The buffer of the network that was no longer finite, where it was one.
+    held_out : bool, default=False
+        Whether it is rows held out whose loss was not finite, and theirs alone.
     """
 
-    def __init__(self, message: str, model: Any = None, buffer: str | None = None):
+    def __init__(
+        self,
+        message: str,
+        model: Any = None,
+        buffer: str | None = None,
+        held_out: bool = False,
+    ):
         super().__init__(message)
-        self.model, self.buffer = model, buffer
+        self.model, self.buffer, self.held_out = model, buffer, held_out
 
 
 class PosteriorCollapseWarning(UserWarning):

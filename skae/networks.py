@@ -188,7 +188,7 @@ class Network(Component):
         Raises
         ------
         ValueError
-            Two parameters of the modules lie in one memory, which no copy keeps.
+            Two parameters of the modules share memory, which no copy keeps.
         """
         given = self.get_params(deep=False)
         nested = {name: value for name, value in given.items() if hasattr(value, "get_params")}
@@ -331,7 +331,7 @@ class CustomNetwork(Network):
     Both work in single precision. Lazy layers get their shapes from the first rows, and their
     weights from ``random_state``. A layer or an ``nn.Parameter`` that stands in both modules is one
     in every copy of them as well (tied weights): in fits, clones, searches and pickles. Two
-    parameters that merely lie in one memory are an error.
+    parameters that merely share memory, whole or in part, are an error.
 
     Examples
     --------

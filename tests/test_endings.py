@@ -49,8 +49,10 @@ def test_objective_of_rows_held_out_that_is_not_finite_is_no_sign_of_convergence
     assert np.isfinite(objective[15:]).all()
     assert estimator.n_iter_ > 16
     estimator.set_params(network=last(10**6))
-    with pytest.raises(NonFiniteLossError, match=r"rows held out was not finite \(it is nan\)"):
+    with pytest.raises(NonFiniteLossError, match=r"held out was not finite \(it is nan\)") as error:
         estimator.fit(X)
+    assert "in eval mode alone" in str(error.value)
+    assert "learning rate" not in str(error.value)
     assert estimator.n_iter_ == 40
 
 
@@ -123,6 +125,23 @@ def test_callbacks_hear_of_the_end_of_a_training_that_failed():
     with pytest.raises(RuntimeError, match="stopped by a callback"):
         AutoencoderTransformer(**QUICK, callbacks=failing).fit(X)
     assert failing[1].told_ == ["begin", "end"]
+
+
+class Later(Tidy):
+    """Comes behind those of another class, for those of one stand together."""
+
+
+class NeverBegins(Tidy):
+    def on_train_begin(self, net, **kwargs):
+        super().on_train_begin(net, **kwargs)
+        raise RuntimeError("no file to open")
+
+
+def test_callbacks_that_had_begun_hear_of_the_end_where_another_cannot_begin():
+    first, failing, last = callbacks = [Tidy(), NeverBegins(), Later()]
+    with pytest.raises(RuntimeError, match="no file to open"):
+        AutoencoderTransformer(**QUICK, callbacks=callbacks).fit(X)
+    assert (first.told_, failing.told_, last.told_) == (["begin", "end"], ["begin"], [])
 
 
 @pytest.mark.parametrize("patience", [1, 20])

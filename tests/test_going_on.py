@@ -211,7 +211,7 @@ def test_layers_that_are_frozen_between_two_calls_are_a_change():
     network = CustomNetwork(nn.Linear(10, 3), nn.Linear(3, 10))
     estimator = AutoencoderTransformer(3, network=network, random_state=0).partial_fit(X)
     network.encoder.requires_grad_(False)
-    with pytest.raises(ValueError, match="Set network back"):
+    with pytest.raises(ValueError, match=r"or requires_grad\) instead\. Set network back"):
         estimator.partial_fit(X)
     network.encoder.requires_grad_(True)
     estimator.partial_fit(X)

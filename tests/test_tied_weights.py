@@ -142,6 +142,35 @@ def test_parameters_in_one_place_of_the_memory_are_an_error():
     assert estimator.fit(X).transform(X).shape == (60, N_UNITS)
 
 
+def parts_of_one(whole, of_encoder, of_decoder):
+    """Return a network whose weights are views of one array."""
+    encoder, decoder = nn.Linear(N_FEATURES, N_UNITS), nn.Linear(N_UNITS, N_FEATURES)
+    encoder.weight = nn.Parameter(of_encoder(whole).reshape_as(encoder.weight))
+    decoder.weight = nn.Parameter(of_decoder(whole).reshape_as(decoder.weight))
+    return AutoencoderTransformer(network=CustomNetwork(encoder, decoder), **QUICK)
+
+
+SIZE = N_FEATURES * N_UNITS
+
+
+@pytest.mark.parametrize("start", [1, SIZE // 2, SIZE - 1, SIZE])
+def test_parameters_that_overlap_by_a_part_are_an_error(start):
+    vector = torch.randn(2 * SIZE, generator=torch.Generator().manual_seed(0))
+    estimator = parts_of_one(vector, lambda v: v[:SIZE], lambda v: v[start : start + SIZE])
+    for way in (clone, lambda one: one.fit(X)):
+        if start < SIZE:
+            with pytest.raises(ValueError, match=r"coder\.weight and .*coder\.weight .*in one "):
+                way(estimator)
+        else:
+            way(estimator)
+
+
+def test_columns_of_one_array_do_not_overlap():
+    table = torch.randn((N_FEATURES, 2 * N_UNITS), generator=torch.Generator().manual_seed(0))
+    estimator = parts_of_one(table, lambda t: t[:, :N_UNITS].T, lambda t: t[:, N_UNITS:])
+    assert estimator.fit(X).transform(X).shape == (60, N_UNITS)
+
+
 def test_parameters_of_one_vector_that_do_not_overlap_are_fine():
     encoder, decoder = nn.Linear(N_FEATURES, N_UNITS), nn.Linear(N_UNITS, N_FEATURES)
     parameters = [*encoder.parameters(), *decoder.parameters()]

@@ -15,6 +15,7 @@ from skae._scaling import Scaling
 from skae._training.batches import to_csr, to_tensor
 from skae._training.encoder_input import EncoderInput
 from skae._training.fitted import FittedModel
+from skae.exceptions import NonFiniteLossError
 
 # Scaled columns are about one; the square of this alone throws a network off.
 _LARGE = 1e3
@@ -28,7 +29,7 @@ def advice(
     index: np.ndarray,
     names: Sequence[str] | None,
     resumed: bool,
-    buffer: str | None = None,
+    error: NonFiniteLossError | None = None,
 ) -> str:
     """Return the likely cause of a loss that is not finite, and the remedy that fits.
 
@@ -43,8 +44,8 @@ def advice(
         Names of the columns.
     resumed : bool
         Whether the scaling was fixed by the rows of an earlier call.
-    buffer : str, optional
-        Name of the buffer of the network that was no longer finite, where it was one.
+    error : NonFiniteLossError, optional
+        What was found, with more than the loss of training rows to go by.
     """
     encoder_input, rate = model.net.module_.encoder_input, model.net.lr
     column, value, seen = _largest(X, index, model.scaling, encoder_input)
@@ -53,7 +54,7 @@ def advice(
         f"{rate!r}, try a tenth of it."
     )
     if seen < _LARGE:
-        return too_fast if buffer is None else _of_a_buffer(model, buffer)
+        return too_fast if error is None else _of_a_part(model, error) or too_fast
     name = "" if names is None else f" ({names[column]!r})"
     said = f"Column {column}{name} of X holds {value!r}, which is {seen:.3g} for the network. "
     if resumed:
@@ -66,6 +67,17 @@ def advice(
     else:
         said += "Clip the column, or take its logarithm."
     return said if rate < _HIGH_RATE else f"{said} {too_fast}"
+
+
+def _of_a_part(model: FittedModel, error: NonFiniteLossError) -> str:
+    """Return what is likely where the learning rate is not; empty where nothing tells."""
+    if error.held_out:
+        return (
+            "The losses of the training rows were finite. So look at what the modules do in eval "
+            "mode alone, as for answers, and at the rows that are held out: does module.eval() "
+            "give finite numbers?"
+        )
+    return "" if error.buffer is None else _of_a_buffer(model, error.buffer)
 
 
 def _of_a_buffer(model: FittedModel, buffer: str) -> str:

@@ -75,7 +75,7 @@ def fit_model(
     except NonFiniteLossError as error:
         model.summarise_training(rows)
         resumed = previous is not None
-        likely = advice(model, X, index, feature_names, resumed, error.buffer)
+        likely = advice(model, X, index, feature_names, resumed, error)
         error.args, error.model = (f"{error} {likely}",), model
         raise
     model.summarise_training(rows)

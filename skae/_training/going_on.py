@@ -45,12 +45,18 @@ def check_can_go_on(model: FittedModel, spec: ModelSpec, training: TrainingSpec)
         return
     names = " and ".join(name for name, *_ in changed)
     built = ", ".join(f"{name}={value!r}" for name, value, _ in changed)
-    given = ", ".join(f"{name}={value!r}" for name, _, value in changed)
+    given = ", ".join(f"{name}={now!r}{_unseen(was, now)}" for name, was, now in changed)
     raise ValueError(
         f"Training would go on with a model that was built with {built}. Got {given} instead. "
         f"Set {names} back to go on, or start anew: call fit with warm_start=False, or clone the "
         "estimator."
     )
+
+
+def _unseen(was: Any, now: Any) -> str:
+    """Return where to look for a difference that is not in the words for two values."""
+    alike = repr(was) == repr(now)
+    return " (which differs in what it holds, such as weights or requires_grad)" if alike else ""
 
 
 def _other_words(model: FittedModel, name: str) -> tuple:

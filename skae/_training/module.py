@@ -359,7 +359,7 @@ class AutoencoderModule(nn.Module):
         return self.encoder(seen if self.words is None else self.words.features(seen))
 
 
-def _begins_plainly(encoder: nn.Module) -> bool:
+def _begins_plainly(encoder: Any) -> bool:
     """Return whether a linear layer is all that meets the rows, into which it writes nothing."""
     if type(encoder) is not nn.Sequential or not len(encoder) or not is_plain(encoder):
         return False

@@ -76,6 +76,9 @@ class AutoencoderNet(NeuralNet):
         """Call the callbacks; one that raises an interrupt after an epoch ends the training."""
         if method_name in self._unheard:
             return
+        if method_name == "on_train_begin":
+            self._tell_of_the_beginning(**kwargs)
+            return
         try:
             super().notify(method_name, **kwargs)
         except KeyboardInterrupt as interrupt:
@@ -90,19 +93,29 @@ class AutoencoderNet(NeuralNet):
         except EndOfTraining:
             pass
         except BaseException as error:  # Ctrl-C too
-            self._tell_of_the_end(error, X, y)
+            self._tell_of_the_end(self.callbacks_, error, X, y)
             if isinstance(error, KeyboardInterrupt):
                 raise _Interrupted(error) from None  # which the parent does not swallow
             raise
         return self
 
-    def _tell_of_the_end(self, error: BaseException, X, y) -> None:
-        """Let all callbacks tidy up, as skorch does not where a training fails.
+    def _tell_of_the_beginning(self, X=None, y=None) -> None:
+        """Let all callbacks begin; where one fails, those that have begun hear of the end."""
+        self.on_train_begin(self, X=X, y=y)
+        for place, (_, callback) in enumerate(self.callbacks_):
+            try:
+                callback.on_train_begin(self, X=X, y=y)
+            except BaseException as error:  # Ctrl-C too
+                self._tell_of_the_end(self.callbacks_[:place], error, X, y)
+                raise
+
+    def _tell_of_the_end(self, callbacks: list, error: BaseException, X, y) -> None:
+        """Let callbacks tidy up, as skorch does not where a training fails.
 
         What one of them raises then is a note on the error, and does not keep it from the caller.
         """
         self.failed = True
-        for name, callback in self.callbacks_:
+        for name, callback in callbacks:
             try:
                 callback.on_train_end(self, X=X, y=y)
             except Exception as another:

@@ -164,7 +164,8 @@ def _check_was_watched(net: AutoencoderNet, rule: Convergence) -> None:
     if not (math.isfinite(last) or math.isfinite(rule.best)):
         raise NonFiniteLossError(
             f"The objective of the rows held out was not finite (it is {last!r}), so that "
-            "early_stopping=True had nothing to go by. The weights of the last epoch are kept."
+            "early_stopping=True had nothing to go by. The weights of the last epoch are kept.",
+            held_out=True,
         )
 
 
