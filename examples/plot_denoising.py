@@ -61,7 +61,6 @@ def by_autoencoder(noisy, level):
         noise="gaussian",
         noise_level=level,
         input_scaling=None,  # the level of the noise is then that of pixels
-        init="random",  # PCA of clean images knows nothing of noise
         learning_rate_init=2e-3,
         early_stopping=True,
         random_state=0,

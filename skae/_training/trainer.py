@@ -118,6 +118,7 @@ def find_length(
             "The loss or a weight was not finite while rows held out were to say how long the "
             "training is to be (early_stopping='auto'). The weights of the start are kept."
         ) from error
+    _check_was_watched(model.net, rule)
     return rule.repeat()
 
 
@@ -158,13 +159,13 @@ def run(
         net.partial_fit(rows)
 
 
-def _check_was_watched(net: AutoencoderNet, rule: Convergence) -> None:
+def _check_was_watched(net: AutoencoderNet, rule: Convergence | Trial) -> None:
     """Raise ``NonFiniteLossError`` where rows held out never had an objective to go by."""
     last = net.history[-1, "valid_objective"]
     if not (math.isfinite(last) or math.isfinite(rule.best)):
         raise NonFiniteLossError(
             f"The objective of the rows held out was not finite (it is {last!r}), so that "
-            "early_stopping=True had nothing to go by. The weights of the last epoch are kept.",
+            "early_stopping had nothing to go by. The weights of the last epoch are kept.",
             held_out=True,
         )
 

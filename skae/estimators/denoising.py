@@ -56,7 +56,7 @@ class DenoisingAETransformer(SharedParameters, BaseAutoencoder):
     noise: Any = redefined(SharedParameters, "noise", "masking")
 
     def _auto_init(self, likelihood):
-        return AutoInit(linear=likelihood.raw_is_linear)
+        return AutoInit(linear=False)  # PCA of clean rows knows nothing of noise
 
     def _bottleneck(self, init, before):
         return PlainCode()

@@ -61,10 +61,11 @@ class SharedParameters(ABC):
         rows, for texts and the like) find the best model of their kind in closed form, which the
         network is before its first step and improves on from there; "random" draws the first
         weights. "auto" is "factor_analysis" for `VAETransformer` (but not with ``optimizer="sgd"``
-        or another prior than the standard normal) and "pca" for `AutoencoderTransformer` and
-        `DenoisingAETransformer` with a Gaussian likelihood; "cooccurrence" for these two whatever
-        the likelihood, where no value is below zero, at most a tenth is not zero, and there are at
-        least 100 distinct rows and 100 columns; else "random". Any but "auto" and "random" is an
+        or another prior than the standard normal) and "pca" for `AutoencoderTransformer`, both with
+        a Gaussian likelihood; "cooccurrence" for `AutoencoderTransformer` and
+        `DenoisingAETransformer` whatever the likelihood, where no value is below zero, at most a
+        tenth is not zero, and there are at least 100 distinct rows and 100 columns; else "random".
+        Any but "auto" and "random" is an
         error beside a ``network`` without a linear path, such as your own modules, and
         "cooccurrence" beside sparse codes or a prior. See
         `skae.inits`.""",
