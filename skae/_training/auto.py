@@ -31,7 +31,7 @@ BUDGETS = {
     "twice": Budget(10_000, (10, 100), 500),
     # Codes that start at principal components: longer, they are poorer features of small tables
     # (`benchmarks/features.py`).
-    "linear": Budget(10_000, (10, 100)),
+    "linear": Budget(20_000, (10, 100)),
     "linear csr": Budget(5_000, (10, 60)),
     # A start at co-occurrence leaves little to learn, and of the cost of a sparse loss the size of
     # the batch is the smaller part.
