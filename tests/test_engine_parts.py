@@ -460,6 +460,16 @@ def test_automatic_batches_and_epochs():
     assert choose_n_epochs("auto", 4000, 10) == 50
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("linear", [100, 100, 50]), ("words", [15, 15, 12]), ("twice", [500, 100, 25])],
+)
+def test_a_start_in_closed_form_has_a_budget_of_its_own(kind, expected):
+    batch_size = choose_batch_size("auto", 10**6, kind)
+    n_rows = (10, batch_size * 50, batch_size * 400)
+    assert [choose_n_epochs("auto", n, "auto", kind) for n in n_rows] == expected
+
+
 def test_device_that_is_named_is_taken():
     assert choose_device("cpu") == "cpu"
     assert choose_device("auto") in ("cpu", "cuda", "mps")

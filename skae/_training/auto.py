@@ -35,7 +35,7 @@ BUDGETS = {
     "linear csr": Budget(5_000, (10, 60)),
     # A start at co-occurrence leaves little to learn, and of the cost of a sparse loss the size of
     # the batch is the smaller part.
-    "words": Budget(5_000, (10, 20), batch_size=256),
+    "words": Budget(5_000, (10, 15), batch_size=256),
 }
 # Rows of tables in which the length of the training is found with rows held out.
 FEWEST_HELD_OUT, _MOST_ROWS = 20, 10_000

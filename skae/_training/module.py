@@ -240,8 +240,9 @@ class AutoencoderModule(nn.Module):
 
     def forward(self, batch: Batch) -> Terms:
         """Return the terms of the objective, unweighted; what is random was drawn before."""
-        x = batch.x
-        h = self._encode(x if batch.seen is None else batch.seen)
+        x, seen = batch.x, batch.x if batch.seen is None else batch.seen
+        given = self._given_to_encoder(seen)
+        h = self.encoder(given)
         if self.begins:
             # The errors of a principal subspace are orthogonal to it, so that the gradient of each
             # code is zero, and what is computed of it rounding, which Adam makes whole steps of.
@@ -260,8 +261,8 @@ class AutoencoderModule(nn.Module):
         # The encoder learns from the features alone: what a likelihood of the columns would have it
         # learn of some thousand rows makes poorer features (`benchmarks/features.py`).
         terms = self.bottleneck(h.detach(), step)
-        features = self.words.loss(self.encoder_input(x), h, share)
-        return {**terms, "features": Term(features, 1.0, 0.0)}
+        clean = given if seen is x else self._given_to_encoder(x)
+        return {**terms, "features": Term(self.words.loss(clean, h, share), 1.0, 0.0)}
 
     def _reconstruction(self, batch: Batch, share: Tensor, code: Tensor) -> Tensor:
         """Return minus the mean log-likelihood of the clean rows given their codes, in nats."""
@@ -351,12 +352,15 @@ class AutoencoderModule(nn.Module):
         return self.decoder(self.bottleneck.inner(code))
 
     def _encode(self, x: Tensor | Csr) -> Tensor:
+        return self.encoder(self._given_to_encoder(x))
+
+    def _given_to_encoder(self, x: Tensor | Csr) -> Any:
         seen = self.encoder_input(x)
         if seen is x and isinstance(x, Tensor) and not _begins_plainly(self.encoder):
             # Which is the target as well, and drawn once for all looks of an optimiser: the first
             # layer of a module of the user's may write into what it is given.
             seen = x.clone()
-        return self.encoder(seen if self.words is None else self.words.features(seen))
+        return seen if self.words is None else self.words.features(seen)
 
 
 def _begins_plainly(encoder: Any) -> bool:

@@ -87,10 +87,8 @@ class WordModel(nn.Module):
         first, last = _through_origin(words.axes.T), _through_origin(words.axes)
         network.start_linear(encoder, self.decoder, first, last)
 
-    def loss(self, x: Tensor | Csr, code: Tensor, share: Tensor) -> Tensor:
+    def loss(self, features: Tensor, code: Tensor, share: Tensor) -> Tensor:
         """Return the mean squared error of the features of clean rows, given codes."""
-        with torch.no_grad():
-            features = self.features(x)
         return (features - self.decoder(code)).square().sum(dim=1) @ share
 
     def weights_to_decay(self) -> list[nn.Parameter]:

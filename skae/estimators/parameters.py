@@ -184,8 +184,8 @@ class SharedParameters(ABC):
         'int or "auto"',
         """Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at
         most 200 (or those for 500 steps, if they are more); where batches are sparse, about 5,000
-        steps in at most 60 epochs. Codes without a prior that start at principal components get
-        10,000 steps and at most 100 epochs, at co-occurrence 5,000 steps and at most 20. Where
+        steps in at most 60 epochs. Plain codes that start at principal components get at most 100
+        epochs, at co-occurrence 5,000 steps and at most 15 epochs. Where
         ``early_stopping="auto"`` finds out how long a training is to be, each of the two trainings
         has at most 10,000 steps, and 100 epochs or those for 500 steps.""",
     )
