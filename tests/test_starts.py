@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -24,6 +25,7 @@ from skae._training.bottlenecks.plain import PlainBottleneck
 from skae._training.callbacks import Averaging
 from skae._training.rules import Repeat, Trial
 from skae.exceptions import NonFiniteLossError
+from skae.likelihoods import Gaussian
 from skae.networks import MLP, Affine, Layout
 from skae.schedules import Constant, Cosine, LinearWarmup
 from tests.choices import ShiftedNormal
@@ -413,3 +415,47 @@ def test_a_turn_lies_where_the_codes_do():
     bottleneck = PlainBottleneck(2)
     bottleneck.turn_to(np.eye(2), np.zeros(2), torch.device("meta"))
     assert bottleneck.turn.device.type == bottleneck.centre.device.type == "meta"
+
+
+# What reviews found ------------------------------------------------------------------------------
+
+
+def test_texts_have_one_code_in_either_format_where_a_column_is_in_most_rows():
+    rng = np.random.default_rng(0)
+    rows = rng.poisson(0.05, size=(300, 120)).astype(float)
+    rows[:, 0] = 1 + np.arange(300) % 3  # so that a third of it is its mean
+    settings = {"init": "cooccurrence", "sparse_method": "exact", "max_iter": 3, "random_state": 0}
+    fitted = AutoencoderTransformer(4, **settings).fit(sp.csr_array(rows))
+    dense, sparse = fitted.transform(rows), fitted.transform(sp.csr_array(rows))
+    np.testing.assert_allclose(dense, sparse, atol=1e-4)
+
+
+def test_a_training_that_begins_in_parts_does_not_start_at_the_words_of_the_first():
+    rng = np.random.default_rng(0)
+    first, later = np.zeros((2, 200, 400))
+    first[:, :200] = rng.poisson(0.05, size=(200, 200))
+    later[:, 200:] = rng.poisson(0.05, size=(200, 200))
+    autoencoder = AutoencoderTransformer(4, random_state=0).partial_fit(sp.csr_array(first))
+    for _ in range(3):
+        autoencoder.partial_fit(sp.csr_array(later))
+    assert autoencoder.transform(sp.csr_array(later)).std(axis=0).max() > 1e-3
+
+
+@pytest.mark.parametrize("yes", [True, np.True_])
+def test_rows_held_out_are_not_known_beforehand(yes):
+    rows = np.random.default_rng(0).normal(size=(200, 6))
+    plain = {"max_iter": 1, "random_state": 0, "input_scaling": "standard"}
+    fitted = VAETransformer(2, early_stopping=yes, validation_fraction=0.5, **plain).fit(rows)
+    whole = VAETransformer(2, early_stopping=False, **plain).fit(rows)
+    assert len(fitted.validation_scores_) == 1
+    scales = [one._model.scaling.scale for one in (fitted, whole)]
+    assert np.abs(scales[0] / scales[1] - 1).max() > 1e-3
+
+
+def test_one_variance_for_all_columns_starts_at_probabilistic_pca():
+    rows = np.random.default_rng(0).normal(size=(100, 6))
+    likelihood = Gaussian(variance="shared")
+    settings = {"likelihood": likelihood, "input_scaling": None, "max_iter": 1}
+    settings |= {"learning_rate_init": 1e-12, "random_state": 0}
+    vae = VAETransformer(2, **settings).fit(rows)
+    assert vae.score(rows) == pytest.approx(PCA(2).fit(rows).score(rows), abs=1e-3)

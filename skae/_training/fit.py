@@ -20,7 +20,7 @@ from skae._training.fitted import FittedModel
 from skae._training.going_on import following, go_on
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
-from skae._training.trainer import train
+from skae._training.trainer import hold_out, train
 from skae.exceptions import NonFiniteLossError
 
 
@@ -67,7 +67,12 @@ def fit_model(
     make = None
     if previous is None and finds_length(spec, training, len(index)):
         make = partial(build, X, spec=spec)
-    model = go_on(previous, spec, training) if previous else build(X, index, weight, spec, training)
+    if previous is not None:
+        model = go_on(previous, spec, training)
+    else:  # of rows held out nothing is known beforehand
+        early = training.early_stopping is True
+        known = hold_out(X, index, weight, training)[0] if early else (index, weight)
+        model = build(X, *known, spec, training)
     rows = X[representatives(index, weight)]
     try:
         with following(model.net, training):

@@ -103,6 +103,8 @@ class FittedModel:
         `sklearn.decomposition.PCA`. Done once: codes that are trained on keep their meaning.
         """
         codes = self.codes(X).astype(np.float64)
+        if not np.isfinite(codes).all():
+            return
         centre = codes.mean(axis=0)
         bottleneck = self.net.module_.bottleneck
         axes = bottleneck.axes(codes - centre, self._diagnostics(X))

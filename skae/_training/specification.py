@@ -33,6 +33,10 @@ class ModelSpec(Specification):
     noise_level: float
     sampler: Sampler | None  # of new codes; None: the prior of the bottleneck
 
+    def for_parts(self) -> ModelSpec:
+        """Return the model that a training on parts of the rows begins with."""
+        return replace(self, init=self.init and self.init.for_parts())
+
     def layout(self, n_features: int) -> Layout:
         """Return what decides about the shapes of the weights."""
         return Layout(n_features, self.n_components, self.hidden_layer_sizes, self.activation)
@@ -51,7 +55,7 @@ class TrainingSpec(Specification):
     l1_ratio: float
     tol: float
     n_iter_no_change: int
-    early_stopping: bool | str  # "auto": see `auto.stops_early`
+    early_stopping: bool | str  # "auto": see `auto.finds_length`
     validation_fraction: float
     device: str
     callbacks: tuple[Any, ...]  # of skorch

@@ -70,7 +70,7 @@ def train(
     """
     held_out = None
     if training.early_stopping is True:
-        (index, weight), held_out = _hold_out(X, index, weight, training)
+        (index, weight), held_out = hold_out(X, index, weight, training)
     else:
         _check_monitors(model.net)
     if make is not None:
@@ -104,7 +104,7 @@ def find_length(
     """
     fraction = max(training.validation_fraction, FEWEST_HELD_OUT / len(index))
     training = replace(training, validation_fraction=fraction, callbacks=(), verbose=0)
-    part, held_out = _hold_out(X, index, weight, training)
+    part, held_out = hold_out(X, index, weight, training)
     model = make(*part, training=training)
     n_rows = len(part[0])
     n_epochs = choose_n_epochs(training.max_iter, n_rows, training.batch_size, "twice")
@@ -170,7 +170,7 @@ def _check_was_watched(net: AutoencoderNet, rule: Convergence | Trial) -> None:
         )
 
 
-def _hold_out(X, index, weight, training: TrainingSpec) -> tuple[WeightedIndex, WeightedIndex]:
+def hold_out(X, index, weight, training: TrainingSpec) -> tuple[WeightedIndex, WeightedIndex]:
     """Return the rows that are left to train on, and those held out, with their weights."""
     if len(index) < 2:
         raise ValueError(

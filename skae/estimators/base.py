@@ -126,7 +126,9 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         with restored_on_error(self, but=(NonFiniteLossError,)), unchanged_on_error(previous):
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
             spec, training = specs or self._specifications(previous)
-            training = training.single_pass() if one_epoch else training
+            if one_epoch:
+                spec = spec if previous else spec.for_parts()
+                training = training.single_pass()
             names = getattr(self, "feature_names_in_", None)
             try:
                 model = fit_model(X, weight, spec, training, previous, names)

@@ -60,14 +60,14 @@ class SharedParameters(ABC):
         """Where the training starts: "pca", "factor_analysis" or "cooccurrence" (of columns in
         rows, for texts and the like) find the best model of their kind in closed form, which the
         network is before its first step and improves on from there; "random" draws the first
-        weights. "auto" is "factor_analysis" for `VAETransformer` (but not with ``optimizer="sgd"``
-        or another prior than the standard normal) and "pca" for `AutoencoderTransformer`, both with
-        a Gaussian likelihood; "cooccurrence" for `AutoencoderTransformer` and
-        `DenoisingAETransformer` whatever the likelihood, where no value is below zero, at most a
-        tenth is not zero, and there are at least 100 distinct rows and 100 columns; else "random".
-        Any but "auto" and "random" is an
-        error beside a ``network`` without a linear path, such as your own modules, and
-        "cooccurrence" beside sparse codes or a prior. See
+        weights. "auto" is "factor_analysis" for `VAETransformer` ("pca" with one noise variance for
+        all columns; but not with ``optimizer="sgd"`` or another prior than the standard normal) and
+        "pca" for `AutoencoderTransformer`, both with a Gaussian likelihood; "cooccurrence" for
+        `AutoencoderTransformer` and `DenoisingAETransformer` whatever the likelihood, where no
+        value is below zero, at most a tenth is not zero, there are at least 100 distinct rows and
+        100 columns, and the training does not begin with `partial_fit`; else "random". Any but
+        "auto" and "random" is an error beside a ``network`` without a linear path, such as your own
+        modules, and "cooccurrence" beside sparse codes or a prior. See
         `skae.inits`.""",
         Init,
         also=("auto",),

@@ -56,7 +56,9 @@ def training_spec(estimator: Any, seed: int) -> TrainingSpec:
         l1_ratio=estimator.l1_ratio,
         tol=estimator.tol,
         n_iter_no_change=estimator.n_iter_no_change,
-        early_stopping=estimator.early_stopping,
+        early_stopping="auto"
+        if is_auto(estimator.early_stopping)
+        else bool(estimator.early_stopping),
         validation_fraction=estimator.validation_fraction,
         device=estimator.device,
         callbacks=tuple(estimator.callbacks or ()),

@@ -14,7 +14,8 @@ from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import choices, estimator, parameter
 from skae.estimators.parameters import SharedParameters
 from skae.exceptions import PosteriorCollapseWarning
-from skae.inits import FactorAnalysisInit, Random
+from skae.inits import FactorAnalysisInit, PCAInit, Random
+from skae.likelihoods import Gaussian
 from skae.priors import PRIORS, Prior, StandardNormal
 from skae.schedules import SCHEDULES, LinearWarmup, Schedule
 
@@ -133,7 +134,10 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         # A step of SGD is as long as the gradient is steep, as it is where there is little noise.
         suits = likelihood.raw_is_linear and self.optimizer != "sgd"
         is_model = type(resolve(self.prior, PRIORS)) is StandardNormal  # of factor analysis
-        return FactorAnalysisInit() if suits and is_model else Random()
+        if not (suits and is_model):
+            return Random()
+        one_variance = isinstance(likelihood, Gaussian) and likelihood.variance == "shared"
+        return PCAInit() if one_variance else FactorAnalysisInit()
 
     def _bottleneck(self, init, before):
         warmup = self.kl_warmup

@@ -17,14 +17,17 @@ class AutoInit(Init):
 
     What ``init="auto"`` is for `skae.AutoencoderTransformer` and `skae.DenoisingAETransformer`.
     Like texts are tables of at least 100 distinct rows and 100 columns without negative values, of
-    which at most a tenth is not zero, dense or sparse, in which any two columns are filled in one
-    row.
+    which at most a tenth is not zero, dense or sparse, in which some two columns are filled in one
+    row. A training that begins with `partial_fit` does not start at co-occurrence: columns that the
+    first rows do not use would never count.
 
     Parameters
     ----------
     linear : bool, default=True
         Whether raw outputs of the decoder are in the units of the rows, as with a Gaussian
         likelihood.
+    whole : bool, default=True
+        Whether the rows that a training starts with are all of them.
 
     See Also
     --------
@@ -43,15 +46,20 @@ class AutoInit(Init):
     2
     """
 
-    _parameter_constraints: dict = {"linear": ["boolean"]}
+    _parameter_constraints: dict = {"linear": ["boolean"], "whole": ["boolean"]}
 
-    def __init__(self, linear=True):
+    def __init__(self, linear=True, whole=True):
         self.linear = linear
+        self.whole = whole
+
+    def for_parts(self):
+        """Return a start that does not need all rows."""
+        return AutoInit(self.linear, whole=False)
 
     def fit(self, rows, n_components, code, seed):
         """Return the start of the kind that suits the rows; see `Init.fit`."""
         start = None
-        if is_like_texts(rows):
+        if self.whole and is_like_texts(rows):
             start = CooccurrenceInit().fit(rows, n_components, code, seed)
         if start is None and self.linear:
             start = PCAInit().fit(rows, n_components, code, seed)

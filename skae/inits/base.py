@@ -80,6 +80,10 @@ class Init(Component):
             The start is not for these rows or codes.
         """
 
+    def for_parts(self) -> Init:
+        """Return the start of a training that sees a first part of its rows."""
+        return self
+
 
 class Random(Init):
     """First weights at random, in a network without a linear path.

@@ -40,8 +40,9 @@ class CooccurrenceInit(Init):
     The features of a row are the sum of its vectors, of length one, centred, and of length one
     again. The encoder looks at them alone; it starts at their principal components and is trained
     to reconstruct them (squared errors, the term "features" of ``history_``). The decoder has the
-    likelihood asked for, and learns from codes that it does not change. Where no two columns are
-    filled in one row, the training starts at random.
+    likelihood asked for, and learns from codes that it does not change. Columns whose mean is more
+    than their standard deviation, which are filled in most rows, do not count. Where no two columns
+    are filled in one row, the training starts at random.
 
     For `skae.AutoencoderTransformer` and `skae.DenoisingAETransformer`.
 
@@ -73,7 +74,7 @@ class CooccurrenceInit(Init):
         X = rows.stored
         _check(X, code)
         whole = bool((X.data == np.floor(X.data)).all())
-        words = Words(whole, _rarity(X, rows.weight, whole), *_NOTHING)
+        words = Words(whole, _rarity(X, rows.weight, whole) * ~rows.far_from_zero, *_NOTHING)
         T = words.weighted(X)
         n_vectors = max(_FEWEST_VECTORS, _VECTORS_A_COMPONENT * n_components)
         vectors = _word_vectors(T, rows, n_vectors, seed)

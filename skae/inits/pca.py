@@ -6,6 +6,9 @@ import numpy as np
 
 from skae.inits.base import LOWEST_NOISE, Init, LinearStart
 
+# Variances of no more than this part of the largest are rounding.
+_ROUNDING = 1e-10
+
 
 class PCAInit(Init):
     r"""Principal components of the scaled columns.
@@ -51,7 +54,8 @@ class PCAInit(Init):
         n_left = max(1, rows.n_features - len(values))
         noise = np.full(rows.n_features, left / n_left)
         if code != "gaussian":
-            axes = np.where(values > 0, axes, 0.0)
+            axes = np.where(values > _ROUNDING * values.max(initial=0.0), axes, 0.0)
+            noise = np.maximum(rows.variance - np.square(axes) @ values, 0.0)
             return _padded(rows.mean, axes, axes.T, noise, np.ones(len(values)), n_components)
         noise = np.maximum(noise, LOWEST_NOISE)
         values = np.maximum(values, noise[0])  # of the model, along the axes

@@ -70,7 +70,7 @@ class StartRows:
         shift = 0.0 if scaling is None or scaling.shift is None else scaling.shift
         self._columns, self._scale = columns, scale
         self.mean = (columns.mean - shift) / scale
-        self.constant = columns.constant
+        self.constant, self.far_from_zero = columns.constant, columns.far_from_zero
         self.variance = np.where(self.constant, 0.0, np.square(columns.deviation / scale))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # of constant columns
             kurtosis = (columns.fourth_root / columns.deviation) ** 4
