@@ -167,11 +167,9 @@ class AutoencoderModule(nn.Module):
         if words is not None:
             own = derive_seed(seed, Stream.WEIGHTS_OF_FEATURES)
             self.words = WordModel(words, row_scaling, network, layout, own)
-        linear = start is not None and likelihood.raw_is_linear
+            encoder_scaling = input_norm = None  # words have units of their own
         noisy = noise is not None and noise_level > 0
-        # What noise on the input adds to the errors of a start is not known, and gradients that
-        # begin far too large keep the steps of Adam small for long.
-        left = start.noise_variance if start is not None and linear and not noisy else None
+        left = _left_by(start, likelihood, noisy)
         self.observation = Observation(likelihood, columns.mean, columns.variance, left)
         n_outputs = layout.n_features * likelihood.n_outputs
         self.encoder, self.decoder, self.cost = network.make(
@@ -181,18 +179,7 @@ class AutoencoderModule(nn.Module):
             seed=derive_seed(seed, Stream.WEIGHTS),
         )
         self.started = start is not None
-        if start is not None:
-            bias = _first_raw(likelihood, columns, n_outputs)
-            weight = bias.new_zeros(len(bias), layout.n_components)
-            last = Affine(_tensor(start.decode.T) if linear else weight, bias)
-            first = self.bottleneck.encoder_start(start)
-            network.start_linear(self.encoder, self.decoder, first, last)
-        elif network.adjustable:
-            if last_linear(self.encoder) is not None:
-                self.bottleneck.init_encoder(self.encoder)
-            network.start_at(self.decoder, _first_raw(likelihood, columns, n_outputs))
-        if words is not None:  # which have units of their own
-            encoder_scaling = input_norm = None
+        self._set_first_weights(start, likelihood, columns, n_outputs)
         self.encoder_input = EncoderInput(encoder_scaling, input_norm)
         self.plan = possible(plan, sparse_method, self._csr_obstacle)
         self.row_gradients, self.total_cap = row_gradients, total_cap
@@ -201,6 +188,26 @@ class AutoencoderModule(nn.Module):
         self.begins = start is not None
         if self.takes_csr and self.words is None:
             self.encoder[0] = InputLayer.from_linear(self.encoder[0], row_gradients)
+
+    def _set_first_weights(
+        self,
+        start: LinearStart | None,
+        likelihood: Likelihood,
+        columns: ColumnSummary,
+        n_outputs: int,
+    ) -> None:
+        """Let the network be the linear model of a start, or predict the means of the columns."""
+        network = self.network
+        if start is not None:
+            bias = _first_raw(likelihood, columns, n_outputs)
+            weight = bias.new_zeros(len(bias), self.bottleneck.n_components)
+            last = Affine(_tensor(start.decode.T) if likelihood.raw_is_linear else weight, bias)
+            first = self.bottleneck.encoder_start(start)
+            network.start_linear(self.encoder, self.decoder, first, last)
+        elif network.adjustable:
+            if last_linear(self.encoder) is not None:
+                self.bottleneck.init_encoder(self.encoder)
+            network.start_at(self.decoder, _first_raw(likelihood, columns, n_outputs))
 
     @property
     def takes_csr(self) -> bool:
@@ -374,6 +381,16 @@ def _without_gradient(h: Tensor) -> Tensor:
     if h.requires_grad:  # zeros, for some optimisers do not take parameters without a gradient
         h.register_hook(torch.zeros_like)
     return h
+
+
+def _left_by(start: LinearStart | None, likelihood: Likelihood, noisy: bool) -> np.ndarray | None:
+    """Return the variance that a start leaves of each column; None where that is not known.
+
+    What noise on the input adds to the errors is not, and gradients that begin far too large keep
+    the steps of Adam small for long.
+    """
+    known = likelihood.raw_is_linear and not noisy
+    return start.noise_variance if start is not None and known else None
 
 
 def _first_raw(likelihood: Likelihood, columns: ColumnSummary, n_outputs: int) -> Tensor:
