@@ -52,6 +52,7 @@ def skae_estimator(arguments):
         likelihood=arguments.likelihood,
         sparse_method=arguments.method,
         batch_size=arguments.batch_size,
+        init="random",  # the network of the other side
         max_iter=1,
         warm_start=True,
         random_state=0,
@@ -175,6 +176,7 @@ def memory(arguments):
         hidden_layer_sizes=(arguments.hidden, arguments.hidden),
         likelihood=arguments.likelihood,
         sparse_method=arguments.method,
+        init="random",
         max_iter=arguments.epochs,
         random_state=0,
     )

@@ -82,6 +82,7 @@ def skae_estimator(sizes, batch_size):
         sizes[1],
         hidden_layer_sizes=sizes[:1],
         batch_size=batch_size,
+        init="random",  # the network of the other side
         max_iter=1,
         warm_start=True,
         random_state=0,
