@@ -89,7 +89,8 @@ class FittedModel:
 
     def summarise_training(self, X) -> None:
         """Keep of training rows what new rows and sparse reconstructions are to resemble."""
-        if self.net.module_.bottleneck.turn is None:
+        bottleneck = self.net.module_.bottleneck
+        if bottleneck.turns and bottleneck.turn is None:
             self._turn_codes(X)
         self.training_codes, self.diagnostics = self.codes(X), self._diagnostics(X)
         if self.likelihood.conditional_on_total:
@@ -108,8 +109,6 @@ class FittedModel:
         centre = codes.mean(axis=0)
         bottleneck = self.net.module_.bottleneck
         axes = bottleneck.axes(codes - centre, self._diagnostics(X))
-        if axes is None:
-            return
         loadings = X.T @ ((codes - centre) @ axes)
         if self.scaling is not None:
             loadings = loadings / self.scaling.scale[:, None]

@@ -1,4 +1,4 @@
-"""Training rows as a start sees them: weighted, centred and scaled, dense or CSR, never copied."""
+"""Training rows as a start sees them: weighted, centred and scaled; CSR is never made dense."""
 
 from __future__ import annotations
 

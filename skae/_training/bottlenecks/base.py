@@ -64,6 +64,8 @@ class Bottleneck(nn.Module, ABC):
     #: has that check, and must be trained as it is.
     variance_weighted: bool = True
 
+    #: Whether codes are brought to `axes` after a training, which costs an answer for each row.
+    turns: bool = False
     #: Whether codes that are turned have the mean zero over the training rows.
     centres: bool = True
 
@@ -133,8 +135,8 @@ class Bottleneck(nn.Module, ABC):
     def code(self, h: Tensor) -> Tensor:
         """Return the code that ``transform`` returns."""
 
-    def axes(self, codes: np.ndarray, told: dict[str, np.ndarray]) -> np.ndarray | None:
-        """Return how codes are to be turned, an orthogonal (k, k); None leaves them.
+    def axes(self, codes: np.ndarray, told: dict[str, np.ndarray]) -> np.ndarray:
+        """Return how codes are to be turned, an orthogonal (k, k), where the bottleneck `turns`.
 
         Parameters
         ----------
@@ -143,7 +145,7 @@ class Bottleneck(nn.Module, ABC):
         told : dict of ndarray
             The means of `diagnostics`.
         """
-        return None
+        return np.eye(self.n_components)
 
     def turn_to(self, axes: np.ndarray, centre: np.ndarray, device: torch.device) -> None:
         """From now on, let users see ``(code - centre) @ axes``."""

@@ -13,6 +13,8 @@ from skae.networks import Layout
 class PlainBottleneck(Bottleneck):
     """The code is the encoder's output."""
 
+    turns = True
+
     def forward(self, h, step):
         """Return the reconstruction."""
         return {"reconstruction": Term(step.reconstruction(h))}

@@ -180,13 +180,13 @@ class VariationalBottleneck(Bottleneck):
         """Return the posterior mean."""
         return self.outer(h[:, : self.n_components])
 
-    def axes(self, codes, told):
-        """Return the latents in the order of their use: no other turn keeps the posterior.
+    @property
+    def turns(self) -> bool:  # type: ignore[override]
+        """Whether order and sign are all one to the prior, as to the standard normal alone."""
+        return type(self.prior) is StandardNormal
 
-        For the standard normal prior alone, to which order and sign are all one.
-        """
-        if type(self.prior) is not StandardNormal:
-            return None
+    def axes(self, codes, told):
+        """Return the latents in the order of their use: no other turn keeps the posterior."""
         return np.eye(self.n_components)[:, np.argsort(-told["kl"], kind="stable")]
 
     def sample(self, n_rows: int, generator: torch.Generator) -> Tensor:
