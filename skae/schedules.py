@@ -129,8 +129,53 @@ class Cosine(Schedule):
         return 0.5 * (1.0 + math.cos(math.pi * (progress - self.warmup) / (1.0 - self.warmup)))
 
 
+class WarmupStableDecay(Schedule):
+    """A short linear rise, a plateau of 1, then half a cosine down to 0 at the end of training.
+
+    With ``w = warmup``, ``d = decay`` and ``t = (progress - 1 + d) / d`` the factor is ``progress /
+    w`` while ``progress < w``, 1 until ``1 - d``, and ``(1 + cos(pi t)) / 2`` after it.
+
+    Parameters
+    ----------
+    warmup : float in [0, 1), default=0.03
+        Share of the training in which the factor rises from 0 to 1.
+    decay : float in [0, 1], default=0.25
+        Share of the training, at its end, in which it falls.
+
+    References
+    ----------
+    Hu et al. (2024), "MiniCPM: unveiling the potential of small language models with scalable
+    training strategies", section 4, with half a cosine for the decay.
+
+    Examples
+    --------
+    >>> from skae.schedules import WarmupStableDecay
+    >>> schedule = WarmupStableDecay()
+    >>> schedule(0.5), round(schedule(0.875), 3)
+    (1.0, 0.5)
+    """
+
+    _parameter_constraints: dict = {
+        "warmup": [Interval(Real, 0, 1, closed="left")],
+        "decay": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, warmup=0.03, decay=0.25):
+        self.warmup = warmup
+        self.decay = decay
+
+    def factor(self, progress: float) -> float:
+        """Return the rise, the plateau or the fall."""
+        rise = progress / self.warmup if progress < self.warmup else 1.0
+        begins = 1.0 - self.decay
+        if progress <= begins:
+            return rise
+        return min(rise, 0.5 * (1.0 + math.cos(math.pi * (progress - begins) / self.decay)))
+
+
 SCHEDULES: dict[str, type[Schedule]] = {
     "constant": Constant,
     "linear_warmup": LinearWarmup,
     "cosine": Cosine,
+    "warmup_stable_decay": WarmupStableDecay,
 }

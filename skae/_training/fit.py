@@ -18,6 +18,7 @@ from skae._training.build import build
 from skae._training.diagnosis import advice
 from skae._training.fitted import FittedModel
 from skae._training.going_on import following, go_on
+from skae._training.sizing import find_size
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
 from skae._training.trainer import hold_out, train
@@ -64,15 +65,21 @@ def fit_model(
         attribute ``model``.
     """
     index, weight = merge_duplicates(X, weight)
+    # Of rows held out nothing is known beforehand.
+    early = training.early_stopping is True
+    known = hold_out(X, index, weight, training)[0] if early else (index, weight)
+    curve = None if previous is None else previous.size_curve
+    if previous is None and spec.n_components == "auto":
+        curve = find_size(X, *known, spec, training)
+        spec = spec.of_size(curve.chosen)
     make = None
     if previous is None and finds_length(spec, training, len(index)):
         make = partial(build, X, spec=spec)
     if previous is not None:
         model = go_on(previous, spec, training)
-    else:  # of rows held out nothing is known beforehand
-        early = training.early_stopping is True
-        known = hold_out(X, index, weight, training)[0] if early else (index, weight)
+    else:
         model = build(X, *known, spec, training)
+    model.size_curve = curve
     rows = X[representatives(index, weight)]
     try:
         with following(model.net, training):

@@ -72,6 +72,7 @@ class FittedModel:
         self.n_features, self.net = n_features, net
         self.scaling, self.sparse = scaling, sparse
         self.converged = False  # whether the last training came to an end of its own
+        self.size_curve: SizeCurve | None = None  # of the search for the number of latents
         self.totals, self.n_stored = np.ones(1), 0.0
         self.training_codes: Any = None  # ndarray, once there are some
         self.diagnostics: dict[str, np.ndarray] = {}

@@ -201,6 +201,38 @@ class Repeat(Rule):
         return self.epoch >= self.n_epochs
 
 
+class Sizing(Rule):
+    """A fixed number of epochs of a longer training, whose end is never reached.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    horizon : int
+        Epochs of the longer one.
+    """
+
+    #: The share of it that is trained.
+    SHARE = 0.85
+
+    def __init__(self, schedule: Schedule, horizon: int):
+        self.schedule, self.horizon = schedule, horizon
+        self.n_epochs, self.epoch = math.ceil(self.SHARE * horizon), 0
+
+    def factor(self, epoch: float) -> float:
+        """Return the factor of the learning rate after so many epochs, and parts of one."""
+        return self.schedule(min(1.0, epoch / self.horizon))
+
+    def observe(self, value: float) -> bool:
+        """Take the objective of one more epoch; none is the best."""
+        self.epoch += 1
+        return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done."""
+        return self.epoch >= self.n_epochs
+
+
 def _after_still_epoch(schedule: Schedule, epoch: float, most_epochs: int) -> float:
     return 0.0 if epoch < 1 else schedule(min(1.0, (epoch - 1) / most_epochs))
 

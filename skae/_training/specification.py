@@ -20,7 +20,7 @@ from skae.schedules import Constant, Schedule
 class ModelSpec(Specification):
     """What a model is. Two models of one specification differ by their rows and seed alone."""
 
-    n_components: int
+    n_components: Any  # an int, or "auto" until the rows have said how many
     hidden_layer_sizes: tuple[int, ...]
     activation: str  # a name in `ACTIVATIONS`
     network: Network
@@ -36,6 +36,10 @@ class ModelSpec(Specification):
     def for_parts(self) -> ModelSpec:
         """Return the model that a training on parts of the rows begins with."""
         return replace(self, init=self.init and self.init.for_parts())
+
+    def of_size(self, n_dimensions: int) -> ModelSpec:
+        """Return the model for rows that are worth so many latents."""
+        return replace(self, n_components=self.bottleneck.units_for(n_dimensions))
 
     def layout(self, n_features: int) -> Layout:
         """Return what decides about the shapes of the weights."""

@@ -156,6 +156,9 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         """Set the fitted attributes that tell how the training went; return what to warn of."""
         self._model, self.net_ = model, model.net
         self.n_components_, self.sparse_method_ = model.spec.n_components, model.sparse_method
+        if model.size_curve is not None:
+            self.size_curve_ = model.size_curve._asdict()
+            del self.size_curve_["chosen"]
         self.history_ = model.history()
         self.n_iter_ = len(model.net.history)
         self.loss_curve_ = self.history_.get("objective", [])

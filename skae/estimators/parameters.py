@@ -25,11 +25,12 @@ from skae.schedules import SCHEDULES, Schedule
 class SharedParameters(ABC):
     """The parameters that all transformers share."""
 
-    n_components: int = parameter(
+    n_components: Any = parameter(
         16,
-        [Interval(Integral, 1, None, closed="left")],
-        "int",
-        "Number of latent dimensions, at least 1. More than there are features is allowed.",
+        [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        'int or "auto"',
+        """Number of latent dimensions, at least 1. More than there are features is allowed. "auto"
+        lets a search within the fit find it; see the user guide, "Choosing the size".""",
     )
     _: KW_ONLY
     hidden_layer_sizes: Any = parameter(
@@ -270,6 +271,11 @@ class SharedParameters(ABC):
         Names of the columns; only if all are strings.
     n_components_ : int
         Number of latent dimensions.
+    size_curve_ : dict of str to ndarray
+        Only with ``n_components="auto"``. The sizes that were compared ("n_components"), the lower
+        bound of log p(x) of rows held out for each ("score", nats a row), the standard error of its
+        difference from the best ("standard_error"), and the mean KL of each latent of the network
+        of the search ("kl", nats, the largest first).
     likelihood_ : Likelihood
         The likelihood of the fit: what a name, or "auto", came to.
     sparse_method_ : {"dense", "exact", "sampled"}

@@ -133,14 +133,15 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
             )
         return SparseCode(sparsity, self._n_active(), weight)
 
-    def _n_active(self) -> float:
-        n_active = max(1, self.n_components // 4) if self.n_active is None else self.n_active
-        if n_active > self.n_components:
+    def _n_active(self) -> float | None:
+        if self.n_active is None:
+            return None
+        if self.n_components != "auto" and self.n_active > self.n_components:
             raise ValueError(
-                f"n_active must lie in (0, n_components]. Got n_active={n_active!r} with "
+                f"n_active must lie in (0, n_components]. Got n_active={self.n_active!r} with "
                 f"n_components={self.n_components!r} instead."
             )
-        return float(n_active)
+        return float(self.n_active)
 
     def _record_own(self):
         active = self._model.training_codes > 0

@@ -28,7 +28,7 @@ def model_spec(estimator: Any, previous: FittedModel | None = None) -> ModelSpec
     before, network = None if previous is None else previous.spec, _network(estimator)
     init = _init(estimator, network, before)
     return ModelSpec(
-        n_components=estimator.n_components,
+        n_components=_n_components(estimator, before),
         hidden_layer_sizes=_layer_sizes(estimator.hidden_layer_sizes),
         activation=estimator.activation,
         network=network,
@@ -85,6 +85,12 @@ def seed_of(random_state: Any, previous: FittedModel | None) -> int:
     if previous is None or isinstance(random_state, Integral):
         return draw_seed(random_state)
     return previous.net.seed
+
+
+def _n_components(estimator: Any, before: ModelSpec | None) -> Any:
+    """Return the number of latents; a training that goes on keeps the one that was found."""
+    auto = is_auto(estimator.n_components)
+    return before.n_components if auto and before is not None else estimator.n_components
 
 
 def _likelihood(estimator: Any) -> Likelihood:

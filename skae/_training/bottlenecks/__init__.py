@@ -14,6 +14,7 @@ from skae._training.bottlenecks.base import (
     Terms,
 )
 from skae._training.bottlenecks.plain import PlainBottleneck, PlainCode
+from skae._training.bottlenecks.sizing import SizingBottleneck, SizingCode
 from skae._training.bottlenecks.sparse import SparseBottleneck, SparseCode
 from skae._training.bottlenecks.variational import GaussianCode, VariationalBottleneck
 
@@ -25,6 +26,8 @@ __all__ = [
     "LogLikelihood",
     "PlainBottleneck",
     "PlainCode",
+    "SizingBottleneck",
+    "SizingCode",
     "SparseBottleneck",
     "SparseCode",
     "Step",

@@ -189,6 +189,10 @@ class BottleneckSpec(Specification, ABC):
     def code(self) -> str:
         """What codes are: "plain", "sparse" or "gaussian", as `Init.fit` is told."""
 
+    def units_for(self, n_dimensions: int) -> int:
+        """Return how many units the code of rows of so many dimensions has."""
+        return n_dimensions
+
     @abstractmethod
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,9 @@ from skae._training.bottlenecks.base import Bottleneck, BottleneckSpec, Term
 from skae._validation import of_shape
 from skae.networks import Layout
 from skae.sparsity import Sparsity
+
+# One of so many is active, where nobody says.
+_UNITS_A_DIMENSION = 4
 
 
 class SparseBottleneck(Bottleneck):
@@ -160,7 +164,7 @@ class SparseCode(BottleneckSpec):
     """Makes a `SparseBottleneck`."""
 
     sparsity: Sparsity
-    n_active: float
+    n_active: float | None  # None: a quarter of the units, at least 1
     sparsity_weight: float | str  # "auto": steered, or 1 where it cannot be
 
     code = "sparse"
@@ -174,8 +178,11 @@ class SparseCode(BottleneckSpec):
     def _weight(self) -> float | None:
         return None if isinstance(self.sparsity_weight, str) else self.sparsity_weight
 
+    def units_for(self, n_dimensions: int) -> int:
+        """Return four units a dimension, so that as many as there are dimensions can be active."""
+        return max(_UNITS_A_DIMENSION * n_dimensions, math.ceil(self.n_active or 0))
+
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""
-        return SparseBottleneck(
-            layout.n_components, self.sparsity, self.n_active, self._weight, seed
-        )
+        n_active = self.n_active or float(max(1, layout.n_components // _UNITS_A_DIMENSION))
+        return SparseBottleneck(layout.n_components, self.sparsity, n_active, self._weight, seed)

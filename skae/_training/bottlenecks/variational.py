@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skae._random import Stream, torch_generator
@@ -23,6 +23,11 @@ from skae._validation import of_shape
 from skae.networks import Affine, Layout, linear_layers
 from skae.priors import Prior, StandardNormal
 from skae.schedules import Schedule
+
+#: Log standard deviations between these are what the encoder says; beyond, they are drawn in by at
+#: most one. An encoder is a line far from the training rows, and its exponential, without a bound,
+#: is no number there.
+LOG_STD = (-9.0, 3.0)
 
 
 class VariationalBottleneck(Bottleneck):
@@ -50,11 +55,6 @@ class VariationalBottleneck(Bottleneck):
     centres = False  # the prior says where codes lie
     points: Tensor
     points_of_divergence: Tensor
-
-    #: Log standard deviations between these are what the encoder says; beyond, they are drawn in
-    #: by at most one. An encoder is a line far from the training rows, and its exponential, without
-    #: a bound, is no number there.
-    LOG_STD = (-9.0, 3.0)
 
     def __init__(
         self,
@@ -93,18 +93,9 @@ class VariationalBottleneck(Bottleneck):
         """Means and log standard deviations."""
         return 2 * self.n_components
 
-    @torch.no_grad()
     def init_encoder(self, encoder):
-        """Let every posterior start as wide as the prior.
-
-        A width that starts as a random function of the row is the exponential of a large number for
-        a row far out, which throws the first steps off.
-        """
-        layers = linear_layers(encoder)
-        if layers and layers[-1].out_features == self.n_inputs:
-            layers[-1].weight[self.n_components :] = 0.0
-            if layers[-1].bias is not None:
-                layers[-1].bias[self.n_components :] = 0.0
+        """Let every posterior start as wide as the prior."""
+        posteriors_as_wide_as_the_prior(encoder, self.n_components)
 
     def encoder_start(self, start):
         """Return means as they are, and log standard deviations that are the same for all rows."""
@@ -125,7 +116,7 @@ class VariationalBottleneck(Bottleneck):
 
     def forward(self, h, step):
         """Return the reconstruction from a draw of the posterior, and the KL term."""
-        mean, log_std = self.posterior(h)
+        mean, log_std = bounded_posterior(h)
         code = mean + log_std.exp() * step.noise
         kl = self._divergence(mean, log_std, code)
         if self.training:
@@ -135,13 +126,6 @@ class VariationalBottleneck(Bottleneck):
             "reconstruction": Term(step.reconstruction(code)),
             "kl": Term(self._free(kl, step.row_weight), weight, self.beta),
         }
-
-    def posterior(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log standard deviation, the latter bounded, of each latent."""
-        mean, free = h.chunk(2, dim=1)
-        log_std = free.clamp(*self.LOG_STD)
-        # Not a plain clamp: one that went too far must still feel where it is drawn to.
-        return mean, log_std + F.softsign(free - log_std)
 
     def _divergence(self, mean: Tensor, log_std: Tensor, code: Tensor) -> Tensor:
         """Return the KL of each row: of each latent, (n_rows, k), or of all together, (n_rows, 1).
@@ -204,7 +188,7 @@ class VariationalBottleneck(Bottleneck):
         The KL from the prior is that of each latent, (n_rows, n_components), or of all together,
         (n_rows, 1), in nats; the variance is that of the posterior, (n_rows, n_components).
         """
-        mean, log_std = self.posterior(h)
+        mean, log_std = bounded_posterior(h)
         kl = self._mean_divergence(mean, log_std)
         if self.prior.factorises:
             return {"kl": self._ordered(kl)}
@@ -215,7 +199,7 @@ class VariationalBottleneck(Bottleneck):
 
     def score(self, h, log_likelihood):
         """Return the lower bound of log p(x), at points that are the same for every row."""
-        mean, log_std = self.posterior(h)
+        mean, log_std = bounded_posterior(h)
         std = log_std.exp()
         codes = (mean + std * point for point in self.points)
         if not self.importance_weighted:
@@ -228,6 +212,28 @@ class VariationalBottleneck(Bottleneck):
             for code, log_q in zip(codes, log_posterior, strict=True)
         ]
         return torch.logsumexp(torch.stack(ratios), dim=0) - math.log(len(ratios))
+
+
+def bounded_posterior(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and log standard deviation, the latter bounded, of each latent."""
+    mean, free = h.chunk(2, dim=1)
+    log_std = free.clamp(*LOG_STD)
+    # Not a plain clamp: one that went too far must still feel where it is drawn to.
+    return mean, log_std + F.softsign(free - log_std)
+
+
+@torch.no_grad()
+def posteriors_as_wide_as_the_prior(encoder: nn.Module, n_components: int) -> None:
+    """Let the last layer say a log standard deviation of zero for each latent.
+
+    A width that starts as a random function of the row is the exponential of a large number for a
+    row far out, which throws the first steps off.
+    """
+    layers = linear_layers(encoder)
+    if layers and layers[-1].out_features == 2 * n_components:
+        layers[-1].weight[n_components:] = 0.0
+        if layers[-1].bias is not None:
+            layers[-1].bias[n_components:] = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,187 @@
+"""How many latents are the rows worth? The search behind ``n_components="auto"``.
+
+A network of its own with more latents than are needed is trained on a part of the rows, with a
+price of a nat that falls (`bottlenecks/sizing.py`), and then compared on the others with the first
+few of its latents. It says a number and is thrown away: what is fitted with that number is a model
+as any other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._modules import linear_layers
+from skae._training.auto import choose_batch_size
+from skae._training.batches import make_rows
+from skae._training.bottlenecks.sizing import IN_USE, SizingBottleneck, SizingCode
+from skae._training.build import build
+from skae._training.fitted import FittedModel
+from skae._training.rules import Sizing
+from skae._training.specification import ModelSpec, TrainingSpec
+from skae._training.trainer import hold_out, run
+from skae.exceptions import NonFiniteLossError
+from skae.inits import Random
+from skae.schedules import WarmupStableDecay
+
+# Rows that are looked at; those held out of them are a tenth, and at least as many.
+_MOST_ROWS, _FRACTION, _FEWEST_HELD_OUT = 10_000, 0.1, 20
+_MOST_COMPONENTS = 256
+# Steps by rows, and their bounds.
+_STEPS_A_ROW, _STEPS = 0.8, (1_200, 3_200)
+_RATE = 6e-3
+# The first layer of the decoder is drawn as for four inputs, for few of them will be in use.
+_WIDTH_AT_START = 0.5
+_MOST_COMPARED = 16  # sizes
+# Of the search for the first price: cells, rows, and the highest.
+_CELLS, _ROWS, _HIGHEST_PRICE = 2**22, (64, 1_024), 100.0
+
+
+class SizeCurve(NamedTuple):
+    """How well rows held out are described by the first latents of one network.
+
+    Parameters
+    ----------
+    n_components : ndarray of shape (n_sizes,)
+        Increasing.
+    score : ndarray of shape (n_sizes,)
+        Lower bound of log p(x), mean over rows held out, nats in the units of X.
+    standard_error : ndarray of shape (n_sizes,)
+        Of the difference from the best one.
+    kl : ndarray
+        Mean KL of each latent of the network, nats, the largest first.
+    chosen : int
+        The smallest within a standard error, or `IN_USE` nats for each latent less, of the best.
+    """
+
+    n_components: np.ndarray
+    score: np.ndarray
+    standard_error: np.ndarray
+    kl: np.ndarray
+    chosen: int
+
+
+def find_size(
+    X, index: np.ndarray, weight: np.ndarray | None, spec: ModelSpec, training: TrainingSpec
+) -> SizeCurve:
+    """Return how many latents the rows ``index`` of X are worth.
+
+    Raises
+    ------
+    NonFiniteLossError
+        The loss or a weight stopped being finite.
+    """
+    index, weight = index[:_MOST_ROWS], None if weight is None else weight[:_MOST_ROWS]
+    spec = replace(
+        spec,
+        n_components=min(_MOST_COMPONENTS, X.shape[1]),
+        init=Random(),
+        bottleneck=SizingCode(),
+    )
+    training = _as_searched(training, len(index))
+    part, held_out = hold_out(X, index, weight, training)
+    model = build(X, *part, spec, training)
+    _prepare(model, X, part[0])
+    n_batches = -(-len(part[0]) // choose_batch_size(training.batch_size, len(part[0])))
+    n_steps = np.clip(_STEPS_A_ROW * len(part[0]), *_STEPS)
+    rule = Sizing(training.learning_rate, math.ceil(n_steps / n_batches))
+    try:
+        run(model, X, *part, training, rule)
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(
+            "The loss or a weight was not finite while the number of latents was searched for "
+            "(n_components='auto'). Give a number of n_components."
+        ) from error
+    return _compare(model, X, *held_out)
+
+
+def _as_searched(training: TrainingSpec, n_rows: int) -> TrainingSpec:
+    """Return the training of the search: what a user wants of the fit itself does not apply."""
+    return replace(
+        training,
+        learning_rate=WarmupStableDecay(),
+        learning_rate_init=_RATE,
+        early_stopping=True,
+        validation_fraction=min(0.5, max(_FRACTION, _FEWEST_HELD_OUT / n_rows)),
+        callbacks=(),
+        verbose=0,
+    )
+
+
+def _prepare(model: FittedModel, X, index: np.ndarray) -> None:
+    """Set the price at which the first latent pays, and let the decoder begin curved."""
+    module = model.net.module_
+    module.bottleneck.start_at(first_price(model, X, index))
+    layers = linear_layers(module.decoder)
+    if len(layers) > 1 and model.spec.network.adjustable:
+        generator = torch.Generator().manual_seed(model.training.seed)
+        drawn = torch.empty(layers[0].weight.shape)
+        drawn.uniform_(-_WIDTH_AT_START, _WIDTH_AT_START, generator=generator)
+        with torch.no_grad():
+            layers[0].weight.copy_(drawn)
+
+
+def first_price(model: FittedModel, X, index: np.ndarray) -> float:
+    r"""Return the weight of the KL term, at least 1, below which a first latent pays.
+
+    A latent of little influence gains as much log-likelihood as the gradients for the raw outputs,
+    in units of the Fisher information of their column, vary along its direction: the largest
+    eigenvalue of their covariance. (With Gaussian columns that of the correlation matrix, as in
+    Tipping and Bishop 1999 for a latent to leave zero.) What that would be among rows drawn from
+    the model without latents is taken off.
+    """
+    module = model.net.module_
+    n_rows = int(np.clip(_CELLS // X.shape[1], *_ROWS))
+    rows = make_rows(X, index[:n_rows], None, model.scaling, model.net.device, csr=False)
+    x: Any = rows.take(torch.arange(len(rows)))
+    code = x.new_zeros((len(x), module.bottleneck.n_components))
+    with torch.no_grad():
+        raw = module.decoder(code)
+    generator = torch.Generator(device=raw.device).manual_seed(model.training.seed)
+    total = x.sum(dim=1, keepdim=True)
+    drawn = module.observation.sample(raw, generator, total).to(x)
+    found, by_chance = _gradients(model, x, raw), _gradients(model, drawn, raw)
+    information = by_chance.square().mean(dim=0).clamp_min(torch.finfo(raw.dtype).tiny).sqrt()
+    largest, usual = (_largest_eigenvalue(each / information) for each in (found, by_chance))
+    return float(np.clip(largest - usual + 1.0, 1.0, _HIGHEST_PRICE))
+
+
+def _gradients(model: FittedModel, x: Tensor, raw: Tensor) -> Tensor:
+    """Return the gradient of the log-likelihood of each row for its raw outputs."""
+    raw = raw.clone().requires_grad_()
+    total = model.net.module_.observation.log_likelihood(x, raw).sum()
+    return torch.autograd.grad(total, raw)[0]
+
+
+def _largest_eigenvalue(rows: Tensor) -> float:
+    rows = (rows - rows.mean(dim=0)).double()
+    square = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+    return float(torch.linalg.eigvalsh(square)[-1]) / len(rows)
+
+
+def _compare(model: FittedModel, X, index: np.ndarray, weight: np.ndarray | None) -> SizeCurve:
+    """Return the scores of rows held out with the first few latents."""
+    bottleneck: SizingBottleneck = model.net.module_.bottleneck
+    n_sizes = bottleneck.most - bottleneck.fewest + 1
+    places = np.linspace(bottleneck.fewest, bottleneck.most, min(n_sizes, _MOST_COMPARED))
+    sizes = np.unique(places.round().astype(int))
+    rows, scores = X[index], []
+    for size in sizes:
+        bottleneck.kept = int(size)
+        scores.append(model.scores(rows))
+    share = np.ones(len(index)) if weight is None else weight
+    share = share / share.sum()
+    by_size = np.array(scores)
+    mean = by_size @ share
+    lost = by_size[mean.argmax()] - by_size
+    spread = np.square(lost - (lost @ share)[:, None]) @ share
+    error = np.sqrt(spread * np.square(share).sum())
+    fewer = sizes[mean.argmax()] - sizes
+    chosen = sizes[(lost @ share <= np.maximum(error, IN_USE * fewer)).argmax()]
+    kl = np.sort(bottleneck.kl.cpu().numpy())[::-1]
+    return SizeCurve(sizes, mean, error, kl, int(chosen))
