@@ -6,7 +6,6 @@ needs, as `sklearn.decomposition.PCA` has codes and reconstructions, it can be d
 stands for its last step, a search for its best estimator. matplotlib is the extra "plots".
 """
 
-from skae.plotting.display import Display
 from skae.plotting.latent_map import LatentMapDisplay
 from skae.plotting.latent_use import LatentUseDisplay
 from skae.plotting.loss_curve import LossCurveDisplay
@@ -14,7 +13,6 @@ from skae.plotting.reconstruction import ReconstructionDisplay
 from skae.plotting.size import SizeDisplay
 
 __all__ = [
-    "Display",
     "LatentMapDisplay",
     "LatentUseDisplay",
     "LossCurveDisplay",

@@ -187,5 +187,5 @@ def name_of_score(search, metric: str) -> str | None:
     if not isinstance(scoring, str):
         if metric != "score":
             return metric.replace("_", " ")
-        scoring = getattr(scoring, "__name__", type(scoring).__name__)
+        scoring = getattr(scoring, "__name__", "score")
     return scoring.strip("_").replace("_", " ")
