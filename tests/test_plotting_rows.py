@@ -226,7 +226,7 @@ def test_images_can_have_colours():
 def test_wide_tables_show_the_columns_that_differ_most():
     rows = np.zeros((3, 100))
     rows[0, 70], rows[1, 20], rows[2, 90] = 3.0, -2.0, 1.0
-    names = [f"word{place}" for place in range(100)]
+    names = pd.Series([f"word{place}" for place in range(100)], index=np.arange(100, 200))
     display = ReconstructionDisplay(
         rows=rows, reconstructions=0 * rows, feature_names=names, max_features=2, scaled=False
     ).plot()
@@ -235,7 +235,9 @@ def test_wide_tables_show_the_columns_that_differ_most():
 
 
 def test_only_the_rows_that_are_shown_are_made_dense_or_encoded():
-    table = sp.random(20_000, 50_000, density=1e-5, format="csr", random_state=0)
+    rng = np.random.default_rng(0)
+    cells = np.arange(20_000).repeat(2), rng.integers(0, 50_000, size=40_000)
+    table = sp.coo_array((np.ones(40_000), cells), shape=(20_000, 50_000))
     seen = []
 
     class Model(BaseEstimator):

@@ -131,6 +131,13 @@ def test_short_names_stand_for_parameters_of_steps_as_far_as_they_are_clear():
     assert legend(SizeDisplay.from_search(results_of(**renamed))) == ["best over beta (chosen: 2)"]
 
 
+def test_another_parameter_can_be_the_size():
+    search = results_of(vae__width=[8, 16], folds=[[1, 2], [2, 2]])
+    display = SizeDisplay.from_search(search, param="width")
+    assert display.n_components.tolist() == [8, 16]
+    assert display.ax_.get_xlabel() == "width"
+
+
 def test_failed_fits_and_candidates_without_a_size_are_left_out():
     folds = [[1, 1], [np.nan, 1], [9, 9], [2, 2]]
     display = SizeDisplay.from_search(results_of(n_components=[1, 2, -9, 4], folds=folds))

@@ -255,7 +255,7 @@ class ReconstructionDisplay(Display):
     def _column_names(self) -> list[str]:
         if self.feature_names is None:
             return [str(column) for column in self.features_]
-        names = [str(self.feature_names[column]) for column in self.features_]
+        names = [str(name) for name in np.asarray(self.feature_names)[self.features_]]
         return [n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1]}…" for n in names]
 
 

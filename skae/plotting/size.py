@@ -45,6 +45,8 @@ class SizeDisplay(Display):
         What is drawn, for the legend: in front of ``setting`` if both are given.
     score_name : str, default="log-likelihood of a held-out row (nats)"
         Label of the y axis.
+    size_name : str, default="n_components"
+        Label of the x axis.
 
     Attributes
     ----------
@@ -87,6 +89,7 @@ class SizeDisplay(Display):
         setting=None,
         name=None,
         score_name=_NATS,
+        size_name="n_components",
     ):
         self.n_components = n_components
         self.score = score
@@ -95,6 +98,7 @@ class SizeDisplay(Display):
         self.setting = setting
         self.name = name
         self.score_name = score_name
+        self.size_name = size_name
 
     @classmethod
     def from_search(
@@ -156,6 +160,7 @@ class SizeDisplay(Display):
             chosen=results.chosen(),
             name=name,
             score_name=score_name or name_of_score(search, results.metric) or _NATS,
+            size_name=results.param.rpartition("__")[2],
         )
         return display.plot(ax, line_kw=line_kw)
 
@@ -237,7 +242,7 @@ class SizeDisplay(Display):
             for name, part in lines
         ]
         self.chosen_ = self._mark_chosen(sizes, score, chosen)
-        ax.set(xlabel="n_components", ylabel=self.score_name)
+        ax.set(xlabel=self.size_name, ylabel=self.score_name)
         _set_sizes(ax, _all_sizes(ax))
         handles, _ = ax.get_legend_handles_labels()
         title = None if self.standard_error is None else "± standard error"
