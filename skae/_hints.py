@@ -211,7 +211,7 @@ def _advice(name: str, value, allowed: Iterable) -> str:
     if name == "n_components" and (value == "mle" or (is_number and 0 < value < 1)):
         return (
             " A share of the variance has no meaning here, for the components are not ordered by "
-            "it. Give their number; GridSearchCV finds one by the score of VAETransformer."
+            "it. Give their number, or 'auto' to have it found."
         )
     bases = tuple(one for one in allowed if isinstance(one, type))
     if isinstance(value, type) and issubclass(value, bases):

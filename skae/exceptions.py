@@ -45,3 +45,7 @@ class NonFiniteLossError(SkaeError, FloatingPointError):
 
 class PosteriorCollapseWarning(UserWarning):
     """The posterior of a variational autoencoder equals its prior: the codes say nothing."""
+
+
+class UnclearSizeWarning(UserWarning):
+    """Several numbers of latents describe the rows nearly alike; "auto" took one of them."""

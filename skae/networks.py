@@ -102,6 +102,8 @@ class Network(Component):
     #: Whether `build` looks at ``hidden_layer_sizes`` and ``activation``; where it does not, giving
     #: them is an error.
     takes_layer_sizes: bool = True
+    #: Whether it can be built for any number of latents.
+    takes_any_size: bool = True
     #: Whether a training can start at a linear model: see `start_linear`.
     has_linear_path: bool = False
 
@@ -348,6 +350,11 @@ class CustomNetwork(Network):
     def __init__(self, encoder, decoder):
         self.encoder = encoder
         self.decoder = decoder
+
+    @property
+    def takes_any_size(self) -> bool:  # type: ignore[override]
+        """Whether both are made anew for each size."""
+        return not any(isinstance(one, nn.Module) for one in (self.encoder, self.decoder))
 
     def build(self, layout, n_encoder_outputs, n_decoder_outputs, seed):
         """Return copies of the modules, or what the callables make."""

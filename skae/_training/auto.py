@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae.inits import Random
 from skae.likelihoods import Likelihood
+from skae.schedules import Cosine, Schedule, WarmupStableDecay
 
 
 class Budget(NamedTuple):
@@ -36,6 +38,21 @@ BUDGETS = {
     # A start at co-occurrence leaves little to learn, and of the cost of a sparse loss the size of
     # the batch is the smaller part.
     "words": Budget(5_000, (10, 15), batch_size=256),
+}
+
+
+class Rates(NamedTuple):
+    """How fast a training goes, where nobody says."""
+
+    highest: float
+    schedule: Schedule
+
+
+#: By whether rows held out say how long a training is. Then an average of the weights is kept,
+#: which needs no small steps at the end (`benchmarks/held_out_score.py`).
+RATES = {
+    "given length": Rates(2e-3, Cosine()),
+    "its own length": Rates(4e-3, WarmupStableDecay()),
 }
 # Rows of tables in which the length of the training is found with rows held out.
 FEWEST_HELD_OUT, _MOST_ROWS = 20, 10_000
@@ -89,6 +106,17 @@ def finds_length(spec: ModelSpec, training: TrainingSpec, n_rows: int) -> bool:
     asked = training.early_stopping == training.max_iter == "auto"
     bounds = spec.bottleneck.code == "gaussian" and not isinstance(spec.init, Random)
     return asked and bounds and 2 * FEWEST_HELD_OUT <= n_rows <= _MOST_ROWS
+
+
+def choose_rates(training: TrainingSpec, finds_length: bool) -> TrainingSpec:
+    """Return the training with the learning rate and the schedule that "auto" stands for."""
+    usual: Rates = RATES["its own length" if finds_length else "given length"]
+    rate, schedule = training.learning_rate_init, training.learning_rate
+    return replace(
+        training,
+        learning_rate_init=usual.highest if isinstance(rate, str) else rate,
+        learning_rate=usual.schedule if isinstance(schedule, str) else schedule,
+    )
 
 
 def default_alpha(likelihood: Likelihood) -> float:

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from skae._duplicates import merge_duplicates, representatives
-from skae._training.auto import finds_length
+from skae._training.auto import choose_rates, finds_length
 from skae._training.build import build
 from skae._training.diagnosis import advice
 from skae._training.fitted import FittedModel
@@ -70,11 +70,12 @@ def fit_model(
     known = hold_out(X, index, weight, training)[0] if early else (index, weight)
     curve = None if previous is None else previous.size_curve
     if previous is None and spec.n_components == "auto":
-        curve = find_size(X, *known, spec, training)
-        spec = spec.of_size(curve.chosen)
+        curve = find_size(X, *known, spec, training) if len(known[0]) > 1 else None
+        spec = spec.of_size(1 if curve is None else curve.chosen)
     make = None
     if previous is None and finds_length(spec, training, len(index)):
         make = partial(build, X, spec=spec)
+    training = choose_rates(training, make is not None)
     if previous is not None:
         model = go_on(previous, spec, training)
     else:

@@ -15,6 +15,7 @@ from skae._random import Stream, numpy_generator, torch_generator
 from skae._scaling import Scaling
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
+from skae._training.size_curve import SizeCurve
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
 from skae._validation import of_shape

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from torch import Tensor
 from skae._modules import linear_layers
 from skae._training.auto import choose_batch_size
 from skae._training.batches import make_rows
-from skae._training.bottlenecks.sizing import IN_USE, SizingBottleneck, SizingCode
+from skae._training.bottlenecks.sizing import SizingBottleneck, SizingCode
 from skae._training.build import build
 from skae._training.fitted import FittedModel
 from skae._training.rules import Sizing
+from skae._training.size_curve import SizeCurve, size_curve
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.trainer import hold_out, run
 from skae.exceptions import NonFiniteLossError
@@ -33,37 +34,13 @@ from skae.schedules import WarmupStableDecay
 _MOST_ROWS, _FRACTION, _FEWEST_HELD_OUT = 10_000, 0.1, 20
 _MOST_COMPONENTS = 256
 # Steps by rows, and their bounds.
-_STEPS_A_ROW, _STEPS = 0.8, (1_200, 3_200)
+_STEPS_A_ROW, _STEPS = 1.6, (1_600, 4_000)
 _RATE = 6e-3
 # The first layer of the decoder is drawn as for four inputs, for few of them will be in use.
 _WIDTH_AT_START = 0.5
 _MOST_COMPARED = 16  # sizes
 # Of the search for the first price: cells, rows, and the highest.
 _CELLS, _ROWS, _HIGHEST_PRICE = 2**22, (64, 1_024), 100.0
-
-
-class SizeCurve(NamedTuple):
-    """How well rows held out are described by the first latents of one network.
-
-    Parameters
-    ----------
-    n_components : ndarray of shape (n_sizes,)
-        Increasing.
-    score : ndarray of shape (n_sizes,)
-        Lower bound of log p(x), mean over rows held out, nats in the units of X.
-    standard_error : ndarray of shape (n_sizes,)
-        Of the difference from the best one.
-    kl : ndarray
-        Mean KL of each latent of the network, nats, the largest first.
-    chosen : int
-        The smallest within a standard error, or `IN_USE` nats for each latent less, of the best.
-    """
-
-    n_components: np.ndarray
-    score: np.ndarray
-    standard_error: np.ndarray
-    kl: np.ndarray
-    chosen: int
 
 
 def find_size(
@@ -174,14 +151,4 @@ def _compare(model: FittedModel, X, index: np.ndarray, weight: np.ndarray | None
     for size in sizes:
         bottleneck.kept = int(size)
         scores.append(model.scores(rows))
-    share = np.ones(len(index)) if weight is None else weight
-    share = share / share.sum()
-    by_size = np.array(scores)
-    mean = by_size @ share
-    lost = by_size[mean.argmax()] - by_size
-    spread = np.square(lost - (lost @ share)[:, None]) @ share
-    error = np.sqrt(spread * np.square(share).sum())
-    fewer = sizes[mean.argmax()] - sizes
-    chosen = sizes[(lost @ share <= np.maximum(error, IN_USE * fewer)).argmax()]
-    kl = np.sort(bottleneck.kl.cpu().numpy())[::-1]
-    return SizeCurve(sizes, mean, error, kl, int(chosen))
+    return size_curve(sizes, np.array(scores), weight, bottleneck.kl.cpu().numpy())

@@ -13,7 +13,7 @@ from skae.likelihoods import Likelihood
 from skae.networks import Layout, Network
 from skae.noise import Noise
 from skae.samplers import Sampler
-from skae.schedules import Constant, Schedule
+from skae.schedules import Constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ class TrainingSpec(Specification):
     batch_size: int | str  # "auto": see `auto.py`, as for the other fields that take it
     max_iter: int | str
     optimizer: str | Callable
-    learning_rate: Schedule
-    learning_rate_init: float
+    learning_rate: Any  # a Schedule, or "auto": see `auto.choose_rates`
+    learning_rate_init: Any  # a number, or "auto"
     alpha: float
     l1_ratio: float
     tol: float

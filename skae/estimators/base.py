@@ -31,7 +31,7 @@ from skae.estimators.specify import (
     seed_of,
     training_spec,
 )
-from skae.exceptions import NonFiniteLossError
+from skae.exceptions import NonFiniteLossError, UnclearSizeWarning
 from skae.inits import Init
 from skae.likelihoods import Likelihood
 
@@ -137,6 +137,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
                 error.model = None  # an error may be sent to another process
                 raise
             complaint = self._record(model)
+        if previous is None:
+            warn(_unclear_size(model))
         warn(complaint)  # where the training failed, the error says all
         if not (model.converged or one_epoch or self.max_iter == "auto"):
             warn(
@@ -156,9 +158,9 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         """Set the fitted attributes that tell how the training went; return what to warn of."""
         self._model, self.net_ = model, model.net
         self.n_components_, self.sparse_method_ = model.spec.n_components, model.sparse_method
+        vars(self).pop("size_curve_", None)  # of a fit before
         if model.size_curve is not None:
             self.size_curve_ = model.size_curve._asdict()
-            del self.size_curve_["chosen"]
         self.history_ = model.history()
         self.n_iter_ = len(model.net.history)
         self.loss_curve_ = self.history_.get("objective", [])
@@ -187,3 +189,17 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _unclear_size(model: FittedModel) -> Warning | None:
+    """Return what to warn of where "the" number of latents is a matter of taste."""
+    curve = model.size_curve
+    if curve is None or curve.has_drop:
+        return None
+    about = ", ".join(f"{kl:.2g}" for kl in curve.kl[max(0, curve.chosen - 3) : curve.chosen + 2])
+    return UnclearSizeWarning(
+        f"The KL of the latents falls without a drop ({about} nats about the last one taken), so "
+        f"that n_components='auto', which came to {curve.chosen}, is one of several sizes that "
+        f"describe the rows nearly alike: size_curve_ compares those from {curve.n_components[0]} "
+        f"to {curve.n_components[-1]}. Take what suits the use, or search with a score of your own."
+    )

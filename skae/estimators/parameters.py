@@ -161,16 +161,19 @@ class SharedParameters(ABC):
         rows where there are fewer.""",
     )
     learning_rate: Any = choices(
-        "cosine",
+        "auto",
         SCHEDULES,
-        "How the learning rate changes over the ``max_iter`` epochs.",
+        """How the learning rate changes over the ``max_iter`` epochs. "auto" is "cosine", and
+        "warmup_stable_decay" where ``early_stopping="auto"`` finds out how long a training is.""",
         Schedule,
+        also=("auto",),
     )
-    learning_rate_init: float = parameter(
-        2e-3,
-        [Interval(Real, 0, None, closed="neither")],
-        "float",
-        "Highest learning rate, above 0.",
+    learning_rate_init: Any = parameter(
+        "auto",
+        [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        'float or "auto"',
+        """Highest learning rate, above 0. "auto" is 0.002, and 0.004 where
+        ``early_stopping="auto"`` finds out how long a training is.""",
     )
     optimizer: Any = parameter(
         "adam",

@@ -150,8 +150,9 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         self.sparsity_weight_ = float(self.module_.bottleneck.weight)
         if self.n_active_:
             return None
+        rate = self._model.training.learning_rate_init
         return ConvergenceWarning(
             "No unit is active on any row, so that the codes say nothing about the rows. Lower "
-            f"learning_rate_init (it is {self.learning_rate_init!r}) or sparsity_weight (it is "
+            f"learning_rate_init (it is {rate!r}) or sparsity_weight (it is "
             f"{self.sparsity_weight!r}), or train longer."
         )

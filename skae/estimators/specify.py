@@ -28,7 +28,7 @@ def model_spec(estimator: Any, previous: FittedModel | None = None) -> ModelSpec
     before, network = None if previous is None else previous.spec, _network(estimator)
     init = _init(estimator, network, before)
     return ModelSpec(
-        n_components=_n_components(estimator, before),
+        n_components=_n_components(estimator, network, before),
         hidden_layer_sizes=_layer_sizes(estimator.hidden_layer_sizes),
         activation=estimator.activation,
         network=network,
@@ -50,7 +50,9 @@ def training_spec(estimator: Any, seed: int) -> TrainingSpec:
         batch_size=estimator.batch_size,
         max_iter=estimator.max_iter,
         optimizer=estimator.optimizer,
-        learning_rate=resolve(estimator.learning_rate, SCHEDULES),
+        learning_rate="auto"
+        if is_auto(estimator.learning_rate)
+        else resolve(estimator.learning_rate, SCHEDULES),
         learning_rate_init=estimator.learning_rate_init,
         alpha=default_alpha(likelihood) if estimator.alpha == "auto" else estimator.alpha,
         l1_ratio=estimator.l1_ratio,
@@ -87,10 +89,20 @@ def seed_of(random_state: Any, previous: FittedModel | None) -> int:
     return previous.net.seed
 
 
-def _n_components(estimator: Any, before: ModelSpec | None) -> Any:
+def _n_components(estimator: Any, network: Network, before: ModelSpec | None) -> Any:
     """Return the number of latents; a training that goes on keeps the one that was found."""
-    auto = is_auto(estimator.n_components)
-    return before.n_components if auto and before is not None else estimator.n_components
+    given = estimator.n_components
+    if not is_auto(given):
+        return given
+    if before is not None:
+        return before.n_components
+    if not network.takes_any_size:
+        raise ValueError(
+            f"A search for the size needs a network that can be built for any; {network} was given "
+            f"modules of one. Got n_components={given!r} beside it. Give their number, or pass "
+            "callables (n_inputs, n_outputs) -> module."
+        )
+    return given
 
 
 def _likelihood(estimator: Any) -> Likelihood:

@@ -13,12 +13,11 @@ from skae._training.bottlenecks.variational import (
     bounded_posterior,
     posteriors_as_wide_as_the_prior,
 )
+from skae._training.size_curve import IN_USE
 from skae.networks import Layout
 from skae.priors import StandardNormal
 
-#: A latent of fewer nats (the mean KL over rows) is not in use.
-IN_USE = 0.1
-#: One of so large a share of the largest KL is in use beyond doubt.
+#: A latent of so large a share of the largest KL is in use beyond doubt.
 _BEYOND_DOUBT = 0.4
 # The share of rows that keep no latent in doubt.
 _KEEP_FEWEST = 0.3

@@ -1,0 +1,74 @@
+"""What a search for the number of latents found, and which number it comes to. Numpy alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+#: A latent of fewer nats (its mean KL over rows) is not in use.
+IN_USE = 0.1
+# A latent of so many times the next one's KL, and of so large a share of the largest, stands before
+# a drop.
+_DROP, _SHARE = 2.0, 1 / 3
+
+
+class SizeCurve(NamedTuple):
+    """How well rows held out are described by the first latents of one network.
+
+    Parameters
+    ----------
+    n_components : ndarray of shape (n_sizes,)
+        The numbers of latents that were compared, increasing.
+    score : ndarray of shape (n_sizes,)
+        Lower bound of log p(x), mean over rows held out, nats in the units of X.
+    standard_error : ndarray of shape (n_sizes,)
+        Of the difference from the best one.
+    kl : ndarray
+        Mean KL of each latent of the network, nats, the largest first.
+    """
+
+    n_components: np.ndarray
+    score: np.ndarray
+    standard_error: np.ndarray
+    kl: np.ndarray
+
+    @property
+    def chosen(self) -> int:
+        """The smallest that is within a standard error of the best.
+
+        Or that loses no more than `IN_USE` nats for each latent that it is smaller.
+        """
+        best = self.score.argmax()
+        fewer = self.n_components[best] - self.n_components
+        allowed = np.maximum(self.standard_error, IN_USE * fewer)
+        return int(self.n_components[(self.score[best] - self.score <= allowed).argmax()])
+
+    @property
+    def has_drop(self) -> bool:
+        """Whether the KL of the last latent chosen is far from that of the next."""
+        last = self.kl[self.chosen - 1]
+        after = self.kl[self.chosen] if len(self.kl) > self.chosen else 0.0
+        return bool(last >= max(_DROP * after, _DROP * IN_USE, _SHARE * self.kl[0]))
+
+
+def size_curve(
+    sizes: np.ndarray, scores: np.ndarray, weight: np.ndarray | None, kl: np.ndarray
+) -> SizeCurve:
+    """Return the curve of some sizes.
+
+    Parameters
+    ----------
+    sizes : ndarray of shape (n_sizes,)
+    scores : ndarray of shape (n_sizes, n_rows)
+        Of the same rows for all sizes.
+    weight : ndarray of shape (n_rows,) or None
+    kl : ndarray
+    """
+    share = np.ones(scores.shape[1]) if weight is None else weight
+    share = share / share.sum()
+    mean = scores @ share
+    lost = scores[mean.argmax()] - scores
+    spread = np.square(lost - (lost @ share)[:, None]) @ share
+    error = np.sqrt(spread * np.square(share).sum())
+    return SizeCurve(sizes, mean, error, np.sort(kl)[::-1])

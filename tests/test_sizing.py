@@ -1,0 +1,284 @@
+"""Does "auto" find how many latents there are, and is what it fits a model like any other?"""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from skae import SparseAutoencoderTransformer, VAETransformer
+from skae._training.bottlenecks.sizing import SizingBottleneck
+from skae._training.size_curve import SizeCurve, size_curve
+from skae.exceptions import UnclearSizeWarning
+from skae.networks import CustomNetwork
+from tests.helpers import QUIET, every_estimator
+
+pytestmark = QUIET
+
+FAST = {"n_components": "auto", "hidden_layer_sizes": (16,), "max_iter": 2, "random_state": 0}
+
+
+def linear(n_rows=300, n_columns=12, k=3, noise=0.2, seed=0):
+    """Return rows of k latents that count alike, and noise."""
+    rng = np.random.default_rng(seed)
+    axes = np.linalg.qr(rng.normal(size=(n_columns, k)))[0]
+    signal = rng.normal(size=(n_rows, k)) @ axes.T * np.sqrt(n_columns / k)
+    return signal + noise * rng.normal(size=signal.shape)
+
+
+def flags(n_rows=600, n_columns=40, seed=0):
+    """Return flags of two latents, most of them zero."""
+    rng = np.random.default_rng(seed)
+    odds = 3.0 * rng.normal(size=(n_rows, 2)) @ rng.normal(size=(2, n_columns)) - 2.0
+    return (rng.random(odds.shape) < 1.0 / (1.0 + np.exp(-odds))).astype(float)
+
+
+X = linear()
+
+
+@every_estimator
+def test_the_size_of_a_linear_table_is_found(Estimator):
+    fitted = Estimator(**FAST).fit(X)
+    units = 4 if Estimator is SparseAutoencoderTransformer else 1
+    assert fitted.n_components_ == 3 * units
+    assert fitted.transform(X).shape == (300, 3 * units)
+    assert len(fitted.get_feature_names_out()) == 3 * units
+
+
+@pytest.mark.parametrize("k", [1, 6])
+def test_other_sizes_are_found(k):
+    wide = {**FAST, "hidden_layer_sizes": (64,)}
+    assert VAETransformer(**wide).fit(linear(k=k, seed=k)).n_components_ == k
+
+
+@pytest.mark.parametrize("as_format", [np.asarray, sp.csr_array], ids=["dense", "csr"])
+def test_the_size_of_flags_is_found(as_format):
+    fitted = VAETransformer(**FAST, likelihood="bernoulli").fit(as_format(flags()))
+    assert fitted.n_components_ == 2
+
+
+def test_the_size_of_counts_is_found():
+    rng = np.random.default_rng(0)
+    topics = rng.dirichlet(np.full(30, 0.2), size=3)
+    shares = rng.dirichlet(np.full(3, 0.5), size=500) @ topics
+    counts = rng.multinomial(200, shares).astype(float)
+    assert VAETransformer(**FAST, likelihood="multinomial").fit(counts).n_components_ == 2
+
+
+def test_noise_is_worth_one_latent():
+    noise = np.random.default_rng(0).normal(size=(300, 10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnclearSizeWarning)
+        assert VAETransformer(**FAST).fit(noise).n_components_ == 1
+
+
+def test_more_latents_than_there_are_at_first_are_found():
+    rows, layers = linear(n_rows=2000, n_columns=120, k=40, noise=0.1), (128,)
+    fitted = VAETransformer(**{**FAST, "hidden_layer_sizes": layers}).fit(rows)
+    assert fitted.n_components_ == 40
+
+
+def test_the_number_of_active_units_is_that_of_the_dimensions():
+    module = SparseAutoencoderTransformer(**FAST).fit(X).module_
+    assert module.bottleneck.n_active == 3
+    module = SparseAutoencoderTransformer(**FAST, n_active=20).fit(X).module_
+    assert (module.bottleneck.n_active, module.bottleneck.n_components) == (20, 20)
+
+
+@every_estimator
+def test_a_fit_is_the_same_each_time_and_that_of_the_number_itself(Estimator):
+    auto = Estimator(**FAST).fit(X)
+    again = Estimator(**FAST).fit(X)
+    told = Estimator(**{**FAST, "n_components": auto.n_components_}).fit(X)
+    np.testing.assert_array_equal(auto.transform(X), again.transform(X))
+    np.testing.assert_array_equal(auto.transform(X), told.transform(X))
+    assert not hasattr(told, "size_curve_")
+
+
+def test_the_curve_is_told_and_forgotten_by_the_next_fit():
+    fitted = VAETransformer(**FAST).fit(X)
+    curve = fitted.size_curve_
+    assert set(curve) == {"n_components", "score", "standard_error", "kl"}
+    assert curve["n_components"][curve["score"].argmax()] == 3
+    assert (np.diff(curve["n_components"]) > 0).all() and (curve["kl"][3:] < 0.1).all()
+    fitted.set_params(n_components=2).fit(X)
+    assert not hasattr(fitted, "size_curve_")
+
+
+def test_the_curve_is_in_the_units_of_the_rows():
+    one = VAETransformer(**FAST).fit(X).size_curve_
+    large = VAETransformer(**FAST).fit(1024 * X).size_curve_
+    lost = X.shape[1] * np.log(1024)
+    np.testing.assert_allclose(large["score"] + lost, one["score"], rtol=1e-3, atol=1e-3)
+
+
+def test_what_goes_on_keeps_the_size():
+    fitted = VAETransformer(**FAST, warm_start=True).fit(X)
+    curve = fitted.size_curve_
+    fitted.fit(X).partial_fit(X[:100])
+    assert fitted.n_components_ == 3
+    np.testing.assert_array_equal(fitted.size_curve_["score"], curve["score"])
+    first = VAETransformer(**FAST).partial_fit(X)
+    assert first.partial_fit(X).n_components_ == 3
+
+
+def test_it_is_pickled_and_cloned():
+    fitted = VAETransformer(**FAST).fit(X)
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+    assert clone(fitted).n_components == "auto"
+
+
+def test_it_stands_in_pipelines_and_searches():
+    y = X[:, 0] > 0
+    pipe = make_pipeline(VAETransformer(**FAST), LogisticRegression())
+    assert cross_val_score(pipe, X, y, cv=2).mean() > 0.8
+    search = GridSearchCV(VAETransformer(**FAST), {"n_components": [1, "auto"]}, cv=2).fit(X)
+    assert search.best_params_ == {"n_components": "auto"}
+
+
+def test_weights_count():
+    """Rows of weight zero are not there, and a heavy half has a dimension less."""
+    flat = X.copy()
+    flat[150:] = linear(150, k=2, seed=5)
+    weight = np.repeat([1e-3, 1.0], 150)
+    alone = VAETransformer(**FAST).fit(flat[150:])
+    weighed = VAETransformer(**FAST).fit(flat, sample_weight=weight)
+    assert weighed.n_components_ == alone.n_components_ == 2
+
+
+def test_rows_held_out_by_the_fit_are_not_looked_at():
+    wild = {**FAST, "early_stopping": True, "validation_fraction": 0.5}
+    one = VAETransformer(**wild).fit(X).size_curve_
+    assert not np.array_equal(one["score"], VAETransformer(**FAST).fit(X).size_curve_["score"])
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 5])
+def test_few_rows_are_enough(n_rows):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnclearSizeWarning)
+        assert VAETransformer(**FAST).fit(X[:n_rows]).n_components_ >= 1
+
+
+def test_a_spectrum_without_a_drop_is_told():
+    rng = np.random.default_rng(0)
+    scale = 0.85 ** np.arange(30)
+    turned = np.linalg.qr(rng.normal(size=(30, 30)))[0]
+    falling = 4.0 * rng.normal(size=(800, 30)) * scale @ turned.T + rng.normal(size=(800, 30))
+    with pytest.warns(UnclearSizeWarning, match="without a drop .*size_curve_ compares those from"):
+        VAETransformer(**FAST, input_scaling=None).fit(falling)
+
+
+def test_a_drop_is_no_matter_for_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnclearSizeWarning)
+        VAETransformer(**FAST).fit(X)
+
+
+def test_modules_of_one_size_are_an_error():
+    network = CustomNetwork(nn.Linear(12, 6), nn.Linear(3, 12))
+    with pytest.raises(ValueError, match=r"modules of one.*n_components='auto'.*callables"):
+        VAETransformer("auto", network=network).fit(X)
+
+
+def test_networks_that_are_made_for_each_size_are_searched():
+    network = CustomNetwork(nn.Linear, nn.Linear)
+    assert VAETransformer("auto", network=network, max_iter=2, random_state=0).fit(X).n_components_
+
+
+# The rule.
+
+
+def curve(score, error=0.0, first=1, kl=()):
+    sizes = np.arange(first, first + len(score))
+    return SizeCurve(sizes, np.asarray(score), np.full(len(score), error), np.asarray(kl))
+
+
+def test_the_smallest_of_what_is_as_good_is_chosen():
+    assert curve([-5.0, -3.0, -2.95, -2.9]).chosen == 2  # a tenth of a nat for each latent
+    assert curve([-5.0, -3.0, -2.7, -2.65]).chosen == 3
+    assert curve([-5.0, -3.0, -2.7, -2.65], error=0.5).chosen == 2
+    assert curve([-3.0, -2.0, -1.0], first=4).chosen == 6
+
+
+def test_a_drop_is_seen_from_the_last_latent_that_is_chosen():
+    assert curve([-9.0, -5.0, -5.0], kl=[2.0, 1.5, 0.05]).has_drop
+    assert not curve([-9.0, -5.0, -5.0], kl=[2.0, 1.5, 0.9]).has_drop
+    assert not curve([-9.0, -5.0, -5.0], kl=[0.3, 0.15, 0.05]).has_drop
+    assert not curve([-9.0, -5.0, -5.0], kl=[2.0, 0.4, 0.05]).has_drop  # the end of a slope
+    assert curve([-9.0, -5.0], kl=[2.0, 1.5]).has_drop
+
+
+def test_errors_are_those_of_differences_between_the_same_rows():
+    rng = np.random.default_rng(0)
+    rows = 100.0 * rng.normal(size=400)  # of which all sizes have alike
+    lost = 1.0 + rng.normal(size=400)
+    found = size_curve(np.array([1, 2]), np.stack([rows - lost, rows]), None, np.ones(2))
+    assert found.standard_error[0] == pytest.approx(lost.std() / 20, rel=1e-9)
+    twice = np.repeat([1.0, 2.0], 200)
+    weighed = size_curve(np.array([1, 2]), np.stack([rows - lost, rows]), twice, np.ones(2))
+    given = np.average(rows - lost, weights=twice)
+    assert weighed.score[0] == pytest.approx(given, rel=1e-9)
+
+
+# The bottleneck.
+
+
+def bottleneck(n_components=6, ordered_by=None):
+    made = SizingBottleneck(n_components, seed=0)
+    made.start_at(8.0)
+    if ordered_by is not None:
+        made.kl = torch.tensor(ordered_by)
+        made.on_epoch_begin(0.9)
+    return made
+
+
+def test_the_price_falls_to_one():
+    made, prices = bottleneck(), []
+    for progress in (0.0, 0.24, 0.48, 0.6):
+        made.on_epoch_begin(progress)
+        prices.append(made.weight)
+    assert prices == pytest.approx([8.0, 8.0**0.5, 1.0, 1.0])
+
+
+def test_latents_that_are_not_kept_are_the_prior_and_unseen():
+    made = bottleneck(4, [0.5, 2.0, 0.01, 1.0])
+    assert (made.most, made.certain, made.fewest) == (3, 2, 1)
+    made.kept = 2
+    h = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(made.code(h) != 0, torch.tensor([False, True, False, True]).expand(5, 4))
+    seen = []
+    made.score(h, lambda code: seen.append(code) or torch.zeros(5))
+    assert all((code[:, [0, 2]] == 0).all() for code in seen)
+    kept = h[:, [1, 3, 5, 7]]
+    two = SizingBottleneck(2, seed=0)
+    zero = lambda code: torch.zeros(len(code))  # noqa: E731
+    assert torch.allclose(made.score(h, zero), two.score(kept, zero))
+
+
+def test_rows_keep_as_many_as_are_in_doubt():
+    made = bottleneck(6, [3.0, 2.9, 2.8, 0.5, 0.3, 0.0])
+    lengths = made.draw(4000, torch.Generator().manual_seed(0))[:, -1]
+    sizes, n_rows = lengths.unique(return_counts=True)
+    assert sizes.tolist() == [3, 4, 5]
+    expected = torch.tensor([0.3 + 0.7 / 3, 0.7 / 3, 0.7 / 3])
+    assert torch.allclose(n_rows / 4000, expected, atol=0.03)
+
+
+def test_there_are_twice_as_many_once_most_are_used():
+    made = SizingBottleneck(100, seed=0)
+    made.on_epoch_begin(0.1)
+    assert made.most == 32
+    made.kl[:24] = 1.0
+    made.on_epoch_begin(0.2)
+    assert made.most == 64
+    made.kl[:100] = 1.0
+    made.on_epoch_begin(0.3)
+    assert made.most == 100
