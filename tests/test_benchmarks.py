@@ -160,7 +160,7 @@ SMALL = {
     "anomaly": "FOLDER --only odd --seeds 1",
     "sparse_quality": "FOLDER counts",
     "features": "FOLDER --sets wine words --sizes 2 --seeds 1",
-    "hidden_entries": "--kinds topics --rows 1000 --sides AE NMF",
+    "hidden_entries": "--kinds topics --rows 1000 --sides PCA NMF",
     "held_out_score": "FOLDER --tables wine dense --seeds 1",
 }
 
