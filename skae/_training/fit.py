@@ -65,14 +65,14 @@ def fit_model(
     """
     index, weight = merge_duplicates(X, weight)
     make = None
-    if previous is None and finds_length(spec, training, len(index)):
-        make = partial(build, X, spec=spec)
     if previous is not None:
         model = go_on(previous, spec, training)
     else:  # of rows held out nothing is known beforehand
         early = training.early_stopping is True
         known = hold_out(X, index, weight, training)[0] if early else (index, weight)
         model = build(X, *known, spec, training)
+        if model.net.module_.started and finds_length(spec, training, len(index)):
+            make = partial(build, X, spec=spec)
     rows = X[representatives(index, weight)]
     try:
         with following(model.net, training):

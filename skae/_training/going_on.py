@@ -61,6 +61,8 @@ def _unseen(was: Any, now: Any) -> str:
 
 def _other_words(model: FittedModel, name: str) -> tuple:
     """Return what can be asked for instead of what a model was built with, and means the same."""
+    if name == "kl_warmup":
+        return (None,)
     if name not in _CHOSEN_ONCE:
         return ()
     if getattr(model.spec, name) != "auto":
@@ -89,7 +91,8 @@ def go_on(model: FittedModel, spec: ModelSpec, training: TrainingSpec) -> Fitted
     check_can_go_on(model, spec, training)
     check_callbacks(training.callbacks)
     named = {name: getattr(model.spec, name) for name in _CHOSEN_ONCE}
-    spec = replace(spec, **{name: was for name, was in named.items() if was != "auto"})
+    named = {name: was for name, was in named.items() if was != "auto"}
+    spec = replace(spec, bottleneck=model.spec.bottleneck, **named)
     return FittedModel(spec, training, model.n_features, model.net, model.scaling, model.sparse)
 
 

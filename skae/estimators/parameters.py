@@ -156,8 +156,8 @@ class SharedParameters(ABC):
         "auto",
         [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         'int or "auto"',
-        """Rows in a step, at least 1; "auto" is 128 (256 where ``init`` is "cooccurrence"), or all
-        rows where there are fewer.""",
+        """Rows in a step, at least 1; "auto" is 128 (at a start at "cooccurrence" 256, and 512
+        with a Gaussian likelihood), or all rows where there are fewer.""",
     )
     learning_rate: Any = choices(
         "cosine",

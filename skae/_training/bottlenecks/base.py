@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -188,6 +188,10 @@ class BottleneckSpec(Specification, ABC):
     @abstractmethod
     def code(self) -> str:
         """What codes are: "plain", "sparse" or "gaussian", as `Init.fit` is told."""
+
+    def begun(self, at_model: bool) -> Self:
+        """Return the bottleneck once it is known whether the training starts at a model of rows."""
+        return self
 
     @abstractmethod
     def build(self, layout: Layout, seed: int) -> Bottleneck:
