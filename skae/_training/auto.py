@@ -37,7 +37,7 @@ BUDGETS = {
     "words": Budget(5_000, (10, 15), batch_size=256),
     # There the decoder starts at the regression of the columns, and the size of the batch is next
     # to none of it; the features are as good (`benchmarks/features.py`).
-    "linear words": Budget(2_500, (10, 15), batch_size=512),
+    "linear words": Budget(3_000, (10, 18), batch_size=512),
 }
 # Rows of tables in which the length of the training is found with rows held out.
 FEWEST_HELD_OUT, _MOST_ROWS = 20, 10_000
