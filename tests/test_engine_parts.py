@@ -465,7 +465,7 @@ def test_automatic_batches_and_epochs():
     [
         ("linear", [100, 100, 50]),
         ("words", [15, 15, 12]),
-        ("linear words", [15, 15, 10]),
+        ("linear words", [18, 18, 10]),
         ("twice", [500, 100, 25]),
     ],
 )
