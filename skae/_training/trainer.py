@@ -187,7 +187,7 @@ def _kind(model: FittedModel) -> str:
     """Return what is trained, by the names of `BUDGETS`."""
     module = model.net.module_
     if module.words is not None:
-        return "words"
+        return "linear words" if model.likelihood.raw_is_linear else "words"
     started = module.started and model.spec.bottleneck.code == "plain"
     return " ".join(["linear"] * started + ["csr"] * module.takes_csr) or "dense"
 

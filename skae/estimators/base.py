@@ -45,8 +45,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
     # What a final class says of its own.
 
     @abstractmethod
-    def _bottleneck(self, init: Init, before: ModelSpec | None) -> BottleneckSpec:
-        """Return what lies between encoder and decoder, ``before`` if a training goes on."""
+    def _bottleneck(self) -> BottleneckSpec:
+        """Return what lies between encoder and decoder."""
 
     @abstractmethod
     def _auto_init(self, likelihood: Likelihood) -> Init:

@@ -122,7 +122,7 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
     def _auto_init(self, likelihood):
         return Random()
 
-    def _bottleneck(self, init, before):
+    def _bottleneck(self):
         sparsity = resolve(self.sparsity, SPARSITIES)
         weight = self.sparsity_weight
         if weight != "auto" and not sparsity.penalised:

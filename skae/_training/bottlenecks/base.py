@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -192,6 +192,10 @@ class BottleneckSpec(Specification, ABC):
     def units_for(self, n_dimensions: int) -> int:
         """Return how many units the code of rows of so many dimensions has."""
         return n_dimensions
+
+    def begun(self, at_model: bool) -> Self:
+        """Return the bottleneck once it is known whether the training starts at a model of rows."""
+        return self
 
     @abstractmethod
     def build(self, layout: Layout, seed: int) -> Bottleneck:
