@@ -195,7 +195,7 @@ def test_elsewhere_auto_holds_no_rows_out(settings, n_rows, monkeypatch):
     flags = (X[:n_rows] > 0).astype(float)
     rows = flags if "likelihood" in settings else X[:n_rows]
     VAETransformer(2, tol=0.1, random_state=0, **settings).fit(rows)
-    AutoencoderTransformer(2, tol=0.1, random_state=0).fit(rows)
+    AutoencoderTransformer(2, tol=0.1, random_state=0, **settings).fit(rows)
     VAETransformer(2, random_state=0).partial_fit(X)
 
 

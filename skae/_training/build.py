@@ -91,7 +91,7 @@ def _start(
     if isinstance(spec.init, Random):  # which does not ask for rows
         return None
     seed = derive_seed(training.seed, Stream.START)
-    return spec.init.fit(rows(), spec.n_components, spec.bottleneck.code, seed)
+    return spec.init.fit(rows(), spec.size, spec.bottleneck.code, seed)
 
 
 def _scalings(
@@ -146,7 +146,7 @@ def _make_net(module: Any, training: TrainingSpec, device: str) -> AutoencoderNe
         module,
         WeightedSum,
         optimizer=training.optimizer,
-        lr=training.learning_rate_init,
+        lr=training.highest_rate,
         weight_decay=training.weight_decay,
         device=device,
         callbacks=list(training.callbacks),

@@ -61,7 +61,7 @@ def _unseen(was: Any, now: Any) -> str:
 
 def _other_words(model: FittedModel, name: str) -> tuple:
     """Return what can be asked for instead of what a model was built with, and means the same."""
-    if name == "kl_warmup":
+    if name in ("kl_warmup", "n_active"):  # found out once it is known where the training starts
         return (None,)
     if name not in _CHOSEN_ONCE:
         return ()
@@ -122,7 +122,7 @@ def following(net: AutoencoderNet, training: TrainingSpec) -> Iterator[None]:
 
 def _follow(net: AutoencoderNet, training: TrainingSpec) -> None:
     net.seed, net.verbose = training.seed, training.verbose
-    rates = training.learning_rate_init, training.weight_decay
+    rates = training.highest_rate, training.weight_decay
     if rates != (net.lr, net.weight_decay):  # else they are what a callback may have made of them
         set_rates(net.optimizer_, *rates)
         net.lr, net.weight_decay = rates

@@ -78,7 +78,7 @@ def train(
         run(model, X, index, weight, training, length)
         return length.came_to_an_end
     rule = Convergence(
-        training.learning_rate,
+        training.schedule,
         choose_n_epochs(training.max_iter, len(index), training.batch_size, _kind(model)),
         training.tol,
         training.n_iter_no_change,
@@ -110,7 +110,7 @@ def find_length(
     n_epochs = choose_n_epochs(training.max_iter, n_rows, training.batch_size, "twice")
     n_batches = -(-n_rows // choose_batch_size(training.batch_size, n_rows, "twice"))
     patience = max(training.n_iter_no_change, -(-_STEPS_OF_PATIENCE // n_batches))
-    rule = Trial(training.learning_rate, n_epochs, patience)
+    rule = Trial(training.schedule, n_epochs, patience)
     try:
         run(model, X, *part, training, rule, held_out)
     except NonFiniteLossError as error:
