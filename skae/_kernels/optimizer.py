@@ -118,7 +118,7 @@ def fused_adamw(
     means: list[Tensor],
     squares: list[Tensor],
     steps: list[Tensor],
-    **settings: float,
+    **settings: Any,
 ) -> None:
     """Make a step of AdamW of all parameters; steps, one for each of them, are counted.
 
@@ -127,6 +127,11 @@ def fused_adamw(
     torch._fused_adamw_(
         parameters, gradients, means, squares, [], steps, **settings, amsgrad=False, maximize=False
     )
+
+
+def lerp_all(tensors: list[Tensor], ends: list[Tensor], share: float) -> None:
+    """Move each tensor by a share of the way to another, in one call."""
+    torch._foreach_lerp_(tensors, ends, share)
 
 
 class SGD(_UncompiledMixin, torch.optim.SGD):

@@ -226,16 +226,16 @@ class AutoencoderNet(NeuralNet):
 
     def record_epoch(self, prefix: str, means: dict[str, float], n_batches: int) -> None:
         """Write the mean of loss, objective and each term into the history."""
-        for name, value in means.items():
-            self.history.record(f"{prefix}_{name}", value)
-        self._record_best(f"{prefix}_loss")
-        self.history.record(f"{prefix}_batch_count", n_batches)
+        row = self.history[-1]  # each look at the history takes as long as a small product
+        row.update({f"{prefix}_{name}": value for name, value in means.items()})
+        self._record_best(f"{prefix}_loss", row)
+        row[f"{prefix}_batch_count"] = n_batches
 
-    def _record_best(self, name: str) -> None:
+    def _record_best(self, name: str, row: dict) -> None:
         """Note whether a loss is the lowest so far: what skorch's Checkpoint looks at."""
-        loss, best = self.history[-1, name], self.lowest_losses.get(name, math.inf)
+        loss, best = row[name], self.lowest_losses.get(name, math.inf)
         is_best = math.isfinite(loss) and loss < best
-        self.history.record(f"{name}_best", is_best)
+        row[f"{name}_best"] = is_best
         self.lowest_losses[name] = loss if is_best else best
 
     def _check_is_declared(self, loss: torch.Tensor) -> None:

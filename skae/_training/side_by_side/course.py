@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from skae._training.batches import Batch
@@ -25,7 +27,8 @@ class Course:
 
     def begin_epoch(self) -> None:
         """Begin an epoch, as the net does."""
-        self.net.on_epoch_begin(self.net, dataset_valid=self.run.held_out)
+        held_out = None if self.n_epochs else self.run.held_out  # the same noise in every epoch
+        self.net.on_epoch_begin(self.net, dataset_valid=held_out)
         self.clock.tell(self.run.module.bottleneck)
 
     def record(self, prefix: str, means: dict[str, float], n_batches: int) -> None:
@@ -38,7 +41,7 @@ class Course:
     def is_finite(self, growth: float) -> bool:
         """Count an epoch; return whether the training can go on, or note why it cannot."""
         self.n_epochs += 1
-        loss = self.net.history[-1, "train_loss"]
+        loss = self.net.history[-1]["train_loss"]
         if is_finite(loss, growth):
             self.lowest_losses = self.net.lowest_losses.copy()
             return True
@@ -49,9 +52,12 @@ class Course:
 
     def observe(self, seconds: float) -> bool:
         """Show the rule an epoch; return whether it is the best, and its weights are kept."""
-        self.net.history.record("dur", seconds)
-        is_best = self.rule.observe(self.net.history[-1, self.monitor])
-        return is_best and self.run.keeps_best
+        row = self.net.history[-1]
+        row["dur"] = seconds
+        is_best = self.rule.observe(row[self.monitor])
+        keeps = is_best and self.run.keeps_best
+        self.has_best = self.has_best or keeps
+        return keeps
 
     @property
     def is_over(self) -> bool:
@@ -63,7 +69,7 @@ class Course:
 def _final_weights(run: Run) -> dict[str, float]:
     """Return the weight of each term in the objective, as the module itself says."""
     module = run.module
-    x = run.rows.take(torch.zeros(1, dtype=torch.long))
+    x: Any = run.rows.take(torch.zeros(1, dtype=torch.long))
     terms = module(Batch(x, noise=x.new_zeros(1, run.n_components)))
     module.bottleneck.seen = None
     return {name: float(term.final_weight) for name, term in terms.items()}

@@ -55,9 +55,11 @@ class Feed:
 
     def _drawn(self, run: Run, batch: Batch) -> Batch:
         """Return a batch with all that is random: no noise on rows that are held out."""
-        run.module.training = self.training
-        drawn = run.net.drawn(batch, self.training)
-        run.module.training = True
+        if self.training:
+            return run.net.drawn(batch, training=True)
+        run.module.train(False)
+        drawn = run.net.drawn(batch, training=False)
+        run.module.train(True)
         return drawn
 
     def _rows(self, run: Run):
@@ -83,7 +85,7 @@ class Feed:
         if batch.noise is not None:
             self._write("noise", place, batch.noise, self.n_components)
         if self.weighted:
-            ones = torch.ones_like(batch.x[:, 0])
+            ones = torch.ones(len(batch.x), device=self.shares.device)
             self._write("weight", place, ones if batch.weight is None else batch.weight)
 
     def _write(self, name: str, place: int, value, width: int | None = None) -> None:

@@ -19,7 +19,7 @@ from skae._linear_path import Beside, Sum
 class Place(NamedTuple):
     """Where in a parameter of a network a tensor of `Layers` stands."""
 
-    parameter: nn.Parameter
+    parameter: Tensor  # that is trained
     part: tuple[slice, ...] = ()
     code_axis: int | None = None  # the last or the first, along which the units of a code stand
     n_blocks: int = 1  # so many times, one behind the other
@@ -58,7 +58,12 @@ class Layers(nn.Module):
         super().__init__()
         self.activation, self.names = activation, list(places)
         for name, place in places.items():
-            self.register_parameter(name, nn.Parameter(place.of(place.parameter.detach()).clone(memory_format=torch.contiguous_format)))
+            self.register_parameter(
+                name,
+                nn.Parameter(
+                    place.of(place.parameter.detach()).clone(memory_format=torch.contiguous_format)
+                ),
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs for rows of one model."""

@@ -7,6 +7,7 @@ import time
 import torch
 from torch import Tensor
 
+from skae._kernels.optimizer import lerp_all
 from skae._training.callbacks import newest_share
 from skae._training.rules import is_worth_keeping
 from skae._training.side_by_side.course import Course
@@ -17,9 +18,9 @@ from skae._training.side_by_side.stack import Stack, Tensors, copied, some
 from skae._training.surroundings import usual_torch
 from skae._training.threads import threads_for
 
-# Trainings that have ended stay in the stack until they are this share of it: what is done for a
-# stack of another size has to be found out anew.
-_SHARE_ENDED = 0.5
+# Models that have ended leave the stack where that saves as many of their steps at least: so long
+# does it take to find out what is to be done for a stack of another size.
+_STEPS_TO_SAVE = 400
 
 
 @usual_torch(training=True)
@@ -41,7 +42,6 @@ class _Pass:
         self.losses = Losses(self.stack.template, traced, kind_of(runs[0]))
         names = ["kept"] + ["average"] * runs[0].averages + ["best"] * runs[0].keeps_best
         self.copies = {name: copied(self.stack.weights) for name in names}
-        self.largest = _largest(self.stack.weights)  # of what is kept
         self.n_components = self.stack.template.bottleneck.n_components
         self.feed = Feed(runs, self.n_components)
         self.held_out: list[Given] = []
@@ -64,18 +64,18 @@ class _Pass:
             self._cut()
 
     def _train_epoch(self) -> None:
-        numbers, found = self._numbers(), []
+        found: list[Tensors] = []
+        self.numbers = numbers_of(self.losses.template, self.stack.runs)  # of this epoch
         n_batches, begun = len(self.feed.sizes), self.courses[self.live[0][0]].n_epochs
         for number, given in enumerate(self.feed):
             tensors = {**self.stack.weights, **self.stack.buffers}
-            losses, terms = self.losses(tensors, numbers, given, training=True)
-            found.append({"loss": losses.detach(), **_detached(terms)})
-            gradients = self._gradients(losses)
+            terms = self.losses(tensors, self.numbers, given, training=True)
+            gradients = self._gradients(terms["loss"])
+            found.append({name: term.detach() for name, term in terms.items()})
             self.stack.step(gradients, self._factors(begun + (number + 0.5) / n_batches))
             if "average" in self.copies:
                 share = newest_share(begun * n_batches + number + 1)
-                for name, average in self.copies["average"].items():
-                    average.lerp_(self.stack.weights[name].detach(), share)
+                _draw_near(self.copies["average"], self.stack.weights, share)
         self._record("train", found, self.feed.sizes)
 
     def _gradients(self, losses: Tensor) -> Tensors:
@@ -99,9 +99,6 @@ class _Pass:
         other = next(iter(found.values()))
         return [found.get(place, other) for place in range(len(self.courses))]
 
-    def _numbers(self) -> dict[str, Tensor]:
-        return numbers_of(self.losses.template, self.stack.runs)
-
     @torch.no_grad()
     def _judge(self) -> None:
         """Record the terms of the rows held out."""
@@ -109,10 +106,8 @@ class _Pass:
             feed = Feed(self.stack.runs, self.n_components, training=False)
             self.held_out, self.judged_sizes = [copied(given) for given in feed], feed.sizes
         weights = self.copies.get("average", self.stack.weights)
-        tensors, numbers, found = {**weights, **self.stack.buffers}, self._numbers(), []
-        for given in self.held_out:
-            losses, terms = self.losses(tensors, numbers, given, training=False)
-            found.append({"loss": losses, **terms})
+        tensors = {**weights, **self.stack.buffers}
+        found = [self.losses(tensors, self.numbers, given, False) for given in self.held_out]
         self._record("valid", found, self.judged_sizes)
 
     def _record(self, prefix: str, found: list[dict[str, Tensor]], sizes: Tensor) -> None:
@@ -126,15 +121,12 @@ class _Pass:
     @torch.no_grad()
     def _end_epoch(self, seconds: float) -> None:
         """Keep the weights to which trainings may come back, and end those that are over."""
-        largest = _largest(self.stack.weights)
-        growth = torch.where(largest > 1.0, largest / self.largest.clamp_min(1.0), largest)
-        growths = growth.amax(dim=0).tolist()
+        growths = self._growths()
         finite = [(place, one) for place, one in self.live if one.is_finite(growths[place])]
         failed = [place for place, one in self.live if one.run.error is not None]
         worth = [place for place, _ in finite if is_worth_keeping(growths[place])]
         best = [place for place, one in finite if one.observe(seconds)]
         self._keep("kept", worth)
-        self.largest[:, worth] = largest[:, worth]
         if best:
             self._keep("best", best)
         for place in failed:
@@ -142,6 +134,17 @@ class _Pass:
         for place, course in finite:
             if course.is_over:
                 self._end(place, self._last_weights(place))
+
+    def _growths(self) -> list[float]:
+        """Return how many times the largest weight of a tensor grew since it was kept, or more."""
+        weights = self.stack.weights.values()
+        ends = torch.stack([end for weight in weights for end in weight.detach().aminmax()])
+        largest = float(ends.abs().amax())
+        if is_worth_keeping(largest):  # so did none grow more, from one at least
+            return [largest] * len(self.courses)
+        now, then = _largest(self.stack.weights), _largest(self.copies["kept"])
+        growth = torch.where(now > 1.0, now / then.clamp_min(1.0), now)
+        return growth.amax(dim=0).tolist()
 
     def _keep(self, name: str, places: list[int]) -> None:
         """Let copies of some models be what the weights are now."""
@@ -172,17 +175,23 @@ class _Pass:
     def _cut(self) -> None:
         """Let those that have ended leave the stack, once they are many."""
         kept = [place for place, _ in self.live]
+        epochs = max((one.rule.n_epochs - one.n_epochs for _, one in self.live), default=0)
         n_ended = len(self.courses) - len(kept)
-        if not kept or n_ended < max(1, _SHARE_ENDED * len(self.courses)):
+        if n_ended * epochs * len(self.feed.sizes) < _STEPS_TO_SAVE or not n_ended:
             return
         self.stack.cut(kept)
         self.courses = [self.courses[place] for place in kept]
         self.copies = {name: some(of, kept) for name, of in self.copies.items()}
         self.held_out = [some(given, kept) for given in self.held_out]
-        self.largest = self.largest[:, kept]
         self.feed = Feed(self.stack.runs, self.n_components)
         if self.held_out:
             self.judged_sizes = self.judged_sizes[:, kept]
+
+
+@torch.no_grad()
+def _draw_near(average: Tensors, weights: Tensors, share: float) -> None:
+    """Let an average be nearer to the newest weights."""
+    lerp_all(list(average.values()), list(weights.values()), share)
 
 
 def _largest(weights: Tensors) -> Tensor:
@@ -194,7 +203,3 @@ def _largest(weights: Tensors) -> Tensor:
             for weight in weights.values()
         ]
     )
-
-
-def _detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: term.detach() for name, term in terms.items()}

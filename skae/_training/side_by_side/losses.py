@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from numbers import Real
 from typing import Any
 
@@ -38,29 +38,38 @@ class Losses:
         self.kind = kind, template.bottleneck.n_components
 
     def __call__(
-        self, tensors: Tensors, numbers: dict[str, Tensor], given: Given, training: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of each model, (n_models,), and its terms, each (n_models,)."""
-        key = self.kind, training, tuple((name, tensor.shape) for name, tensor in given.items())
+        self, tensors: Tensors, numbers: Tensors, given: Given, training: bool
+    ) -> dict[str, Tensor]:
+        """Return "loss" and the terms, each (n_models,)."""
+        named = [tensors, numbers, given]
+        key = self.kind, training, *((name, one.shape) for name, one in given.items())
         if key not in self.traced:
-            self.traced[key] = self._trace(tensors, numbers, given, training)
-        return self.traced[key](tensors, numbers, given)
+            self.traced[key] = self._trace(named, training)
+        names, operations = self.traced[key]
+        found = operations(*(one for of in named for one in of.values()))
+        return dict(zip(names, found, strict=True))
 
-    def _trace(self, tensors: Tensors, numbers: dict, given: Given, training: bool) -> Any:
-        """Return the operations behind the loss, for tensors of these shapes.
+    def _trace(self, named: list[Tensors], training: bool) -> tuple[list[str], Callable]:
+        """Return the names of what is found, and the operations behind it for these shapes.
 
         In many small steps most of the time goes to Python between the operations.
         """
         from torch.func import vmap
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        def of_all(tensors, numbers, given):
-            return vmap(self._of_one)(tensors, numbers, given)
+        names: list[str] = []
+
+        def of_one(*flat: Tensor) -> tuple[Tensor, ...]:
+            left = iter(flat)
+            terms = self._terms_of_one(*({name: next(left) for name in of} for of in named))
+            names[:] = terms
+            return tuple(terms.values())
 
         self.template.train(training)
-        return make_fx(of_all)(tensors, numbers, given)
+        traced = make_fx(vmap(of_one))(*(one for of in named for one in of.values()))
+        return names, traced.forward
 
-    def _of_one(self, tensors: Tensors, numbers: dict[str, Tensor], given: Given):
+    def _terms_of_one(self, tensors: Tensors, numbers: Tensors, given: Given) -> Tensors:
         """Return loss and terms of one model."""
         from torch.func import functional_call
 
@@ -68,7 +77,7 @@ class Losses:
         with _holding(self.template, numbers):
             terms = functional_call(self.template, tensors, (batch,))
             loss = self.criterion(terms)
-        return loss, {name: term.value for name, term in terms.items()}
+        return {"loss": loss, **{name: term.value for name, term in terms.items()}}
 
 
 def numbers_of(template: Any, runs: list[Run]) -> dict[str, Tensor]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextvars
 import ctypes
+import itertools
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +20,7 @@ from skae._training.side_by_side.run import Run, can_be_stacked, kind_of
 
 # Models of a pass, tasks that are under way, and cells of training rows that tasks hold before
 # no more are begun (the rows of a search are copied for each of its fits).
-_MOST_MODELS, _MOST, _MOST_CELLS = 8, 16, 2**27
+_MOST_MODELS, _MOST, _MOST_CELLS = 8, 16, 2**26
 
 _here = threading.local()
 
@@ -54,7 +56,7 @@ class Task(threading.Thread):
         self.call, self.done = call, done
         self.context = contextvars.copy_context()
         self.go, self.halted = threading.Semaphore(0), threading.Semaphore(0)
-        self.run_: Run | None = None  # where it halts
+        self.halted_at: Run | None = None
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_over = self.is_stopped = False
@@ -76,13 +78,13 @@ class Task(threading.Thread):
         """Let the call go on until it halts or ends; called by another thread, which waits."""
         if not self.is_alive():
             self.start()
-        self.run_ = None
+        self.halted_at = None
         self.go.release()
         self.halted.acquire()
 
     def meet(self, run: Run) -> None:
         """Halt until a training is done; called by the call itself."""
-        self.run_ = run
+        self.halted_at = run
         self.halted.release()
         self.go.acquire()
         if self.is_stopped:
@@ -95,7 +97,7 @@ class Task(threading.Thread):
         if not self.is_alive():
             return
         self.is_stopped = True
-        if self.run_ is None:  # this thread was interrupted while it waited for that one
+        if self.halted_at is None:  # this thread was interrupted while it waited for that one
             _interrupt(self)
         self.go.release()
         self.join()
@@ -124,11 +126,12 @@ class Tasks:
     def run_until(self, task: Task) -> None:
         """Run tasks until one is over; all are stopped where this is interrupted."""
         try:
-            while not task.is_over:
-                self._begin()
-                if not task.is_over:
-                    self._train()
-        except BaseException:
+            with warnings.catch_warnings():  # tasks put filters back in any order
+                while not task.is_over:
+                    self._begin()
+                    if not task.is_over:
+                        self._train()
+        except BaseException:  # Ctrl-C too
             self.stop()
             raise
 
@@ -147,8 +150,8 @@ class Tasks:
             self._go_on(task)
 
     def _n_cells(self) -> int:
-        runs = [task.run_ for task in self.under_way if task.run_ is not None]
-        return sum(len(run.rows) * run.model.n_features for run in runs)
+        runs = [task.halted_at for task in self.under_way]
+        return sum(len(run.rows) * run.model.n_features for run in runs if run is not None)
 
     def _go_on(self, task: Task) -> None:
         task.resume()
@@ -158,24 +161,41 @@ class Tasks:
             task.done(task)
 
     def _train(self) -> None:
-        """Make the pass of the most models, and let their tasks go on."""
+        """Train the models of which there are most of a kind, and let their tasks go on."""
         groups: dict[tuple, list[Task]] = {}
         for task in self.under_way:
-            groups.setdefault(kind_of(task.run_), []).append(task)
+            if task.halted_at is not None:
+                groups.setdefault(kind_of(task.halted_at), []).append(task)
         group = max(groups.values(), key=len)  # the first of those that are as large
-        group.sort(key=lambda task: task.run_.n_components)  # of like sizes, little is padded
-        n_passes = -(-len(group) // _MOST_MODELS)
-        for tasks in (group[len(group) * k // n_passes : len(group) * (k + 1) // n_passes] for k in range(n_passes)):
-            self._pass(tasks)
+        for runs in _passes([task.halted_at for task in group if task.halted_at is not None]):
+            self._pass(runs)
         for task in group:
             self._go_on(task)
 
-    def _pass(self, tasks: list[Task]) -> None:
+    def _pass(self, runs: list[Run]) -> None:
+        # Late, as torch.func is: see `losses.py`.
         from skae._training.side_by_side.loop import train_side_by_side
 
-        runs = [task.run_ for task in tasks]
         try:
             train_side_by_side(runs, self.traced)
         except Exception as error:  # of all of them, for it was in none
             for run in runs:
-                run.error = run.error or error
+                run.error = run.error or _of_all(error)
+
+
+def _passes(runs: list[Run]) -> list[list[Run]]:
+    """Return the models of each pass: of like sizes, so that little is padded."""
+    runs = sorted(runs, key=lambda run: run.n_components)
+    n_passes = -(-len(runs) // _MOST_MODELS)
+    ends = [len(runs) * number // n_passes for number in range(n_passes + 1)]
+    return [runs[begin:end] for begin, end in itertools.pairwise(ends)]
+
+
+def _of_all(error: Exception) -> RuntimeError:
+    """Return an error for one of the trainings that all failed."""
+    found = RuntimeError(
+        f"Training beside others failed: {type(error).__name__}: {error}. Search without "
+        "skae.together() to train them one by one."
+    )
+    found.__cause__ = error
+    return found

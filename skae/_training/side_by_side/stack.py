@@ -63,7 +63,8 @@ class Stack:
 
     def cut(self, kept: list[int]) -> None:
         """Go on with some of the models alone."""
-        self.runs, self.places = ([of[place] for place in kept] for of in (self.runs, self.places))
+        self.runs = [self.runs[place] for place in kept]
+        self.places = [self.places[place] for place in kept]
         for name in ("weights", "means", "squares", "buffers"):
             setattr(self, name, some(getattr(self, name), kept))
         for weight in self.weights.values():
@@ -82,17 +83,16 @@ class Stack:
                 (rate * factor, decay)
                 for (rate, decay), factor in zip(group.settings, factors, strict=True)
             ]
+            tensors = [
+                [of[name] for name in group.names]
+                for of in (self.weights, gradients, self.means, self.squares)
+            ]
+            steps = [self.n_steps] * len(group.names)
             for (rate, decay), part in _neighbours(rates):
-                fused_adamw(
-                    [self.weights[name][part] for name in group.names],
-                    [gradients[name][part] for name in group.names],
-                    [self.means[name][part] for name in group.names],
-                    [self.squares[name][part] for name in group.names],
-                    [self.n_steps] * len(group.names),
-                    lr=rate,
-                    weight_decay=decay,
-                    **group.constants,
-                )
+                cut = [[one[part] for one in of] for of in tensors] if part else tensors
+                weights, slopes, means, squares = cut
+                settings = {"lr": rate, "weight_decay": decay, **group.constants}
+                fused_adamw(weights, slopes, means, squares, steps, **settings)
 
     @torch.no_grad()
     def put_back(self, place: int, weights: Tensors, with_optimizer: bool = True) -> None:
@@ -124,9 +124,12 @@ def some(tensors: Tensors, kept: list[int]) -> Tensors:
     return {name: tensor.detach()[kept] for name, tensor in tensors.items()}
 
 
-def _neighbours(values: list) -> list[tuple[Any, slice]]:
-    """Return each run of equal values, with where it stands."""
-    found, begin = [], 0
+def _neighbours(values: list) -> list[tuple[Any, slice | None]]:
+    """Return each run of equal values, with where it stands; None where all are equal."""
+    if values.count(values[0]) == len(values):
+        return [(values[0], None)]
+    found: list[tuple[Any, slice | None]] = []
+    begin = 0
     for value, run in itertools.groupby(values):
         end = begin + len(list(run))
         found.append((value, slice(begin, end)))
@@ -153,7 +156,7 @@ def _of_network(module: Any) -> tuple[dict[str, Place], dict[str, Place]]:
 
 def _places(run: Run) -> dict[str, Place]:
     """Return where each trained tensor of the template stands in a module."""
-    places = {}
+    places: dict[str, Place] = {}
     for name, part in zip(("encoder", "decoder"), _of_network(run.module), strict=True):
         places |= {f"{name}.{key}": place for key, place in part.items()}
     others = {
