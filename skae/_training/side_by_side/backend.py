@@ -23,6 +23,8 @@ class Together(ParallelBackendBase):
 
     def effective_n_jobs(self, n_jobs):
         """Return how many calls are to be handed over before results are asked for."""
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
         return 32
 
     def submit(self, func, callback=None):

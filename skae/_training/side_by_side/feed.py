@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ Given = dict[str, Tensor]  # fields of a `Batch`, each (n_models, n_rows, ...)
 
 
 class Feed:
-    """Stacks the batches of an epoch, in memory that is kept from step to step.
+    """Stacks the batches of an epoch, in memory that is kept from epoch to epoch.
 
     Each model has the batches and the noise that it has alone. Batches are filled up to one size
     with rows that count nothing, and so is the noise of codes that are smaller than the largest.
@@ -30,69 +31,68 @@ class Feed:
     Attributes
     ----------
     sizes : Tensor of shape (n_batches, n_models)
+    skipped : set of int
+        Places of models that get no more batches.
     """
 
     def __init__(self, runs: list[Run], n_components: int, training: bool = True):
-        self.runs, self.n_components, self.training = runs, n_components, training
-        self.sizes = torch.tensor([self._iterator(run).sizes for run in runs]).T
+        self.runs, self.training, self.skipped = runs, training, set[int]()
+        self.rows: list[Any] = [run.rows if training else run.held_out for run in runs]
+        self.sizes = torch.tensor([self._iterator(place).sizes for place in range(len(runs))]).T
         self.n_rows = int(self.sizes.max())
-        self.corrupted = training and any(run.corrupts for run in runs)
-        self.weighted = any(self._rows(run).weight is not None for run in runs)
-        self.shares = self._shares().to(runs[0].net.device)
-        self.memory: Given = {}
-        self.skipped: set[int] = set()  # whose trainings have ended, and which get no more batches
+        like = self.rows[0].x
+        self.x = like.new_zeros(len(runs), len(self.sizes), self.n_rows, like.shape[1])
+        self.seen = torch.zeros_like(self.x) if training and _any_corrupts(runs) else None
+        # Written into in each step, when the one before is done.
+        self.noise = like.new_zeros(len(runs), self.n_rows, n_components)
+        self.is_filled = torch.arange(self.n_rows) < self.sizes[:, :, None]
+        share = self.is_filled * (self.n_rows / self.sizes[:, :, None])
+        self.weight = share.float().transpose(0, 1).contiguous().to(like.device)
+        self.share = self.weight.clone()
 
     def __iter__(self) -> Iterator[Given]:
-        """Yield what a step is given; the memory is the same in each."""
-        live = [(place, run) for place, run in enumerate(self.runs) if place not in self.skipped]
-        iterators = [iter(self._iterator(run)) for _, run in live]
-        for share, batches in zip(self.shares, zip(*iterators, strict=True), strict=True):
-            for (place, run), batch in zip(live, batches, strict=True):
-                self._put(place, self._drawn(run, batch))
-            given = dict(self.memory)
-            given["weight"] = share * given["weight"] if self.weighted else share
-            yield given
+        """Yield what a step is given."""
+        live = [place for place in range(len(self.runs)) if place not in self.skipped]
+        for place in live:
+            self._gather(place)
+        for number, sizes in enumerate(self.sizes.tolist()):
+            given = {"x": self.x[:, number], "weight": self.weight[:, number]}
+            for place in live:
+                self._draw(place, number, sizes[place])
+            if self.seen is not None:
+                given["seen"] = self.seen[:, number]
+            yield {**given, "noise": self.noise}
 
-    def _drawn(self, run: Run, batch: Batch) -> Batch:
-        """Return a batch with all that is random: no noise on rows that are held out."""
-        if self.training:
-            return run.net.drawn(batch, training=True)
-        run.module.train(False)
-        drawn = run.net.drawn(batch, training=False)
-        run.module.train(True)
-        return drawn
-
-    def _rows(self, run: Run):
-        return run.rows if self.training else run.held_out
-
-    def _iterator(self, run: Run) -> BatchIterator:
+    def _iterator(self, place: int) -> BatchIterator:
         """Return the batches of an epoch that has begun, or is about to."""
-        net = run.net
-        if self.training:
-            return BatchIterator(run.rows, net.batch_size, net.seed, max(0, len(net.history) - 1))
-        return BatchIterator(run.held_out, net.batch_size)
+        net = self.runs[place].net
+        seed, epoch = (net.seed, max(0, len(net.history) - 1)) if self.training else (None, 0)
+        return BatchIterator(self.rows[place], net.batch_size, seed, epoch)
 
-    def _shares(self) -> Tensor:
-        """Return what each row of each batch counts, (n_batches, n_models, n_rows)."""
-        sizes = self.sizes[:, :, None]
-        return (torch.arange(self.n_rows) < sizes) * (self.n_rows / sizes)
+    def _gather(self, place: int) -> None:
+        """Take the rows of an epoch, in its order, and where a batch is filled up the first row."""
+        rows = self.rows[place]
+        index = torch.zeros(self.is_filled[:, place].shape, dtype=torch.long)
+        index[self.is_filled[:, place]] = self._iterator(place).order()
+        index = index.flatten().to(rows.x.device)
+        torch.index_select(rows.x, 0, index, out=self.x[place].flatten(0, 1))
+        if rows.weight is not None:
+            own = rows.weight[index].view_as(self.share[place])
+            torch.mul(self.share[place], own, out=self.weight[place])
 
-    def _put(self, place: int, batch: Batch) -> None:
-        """Write the batch of a model where those of all stand."""
-        self._write("x", place, batch.x)
-        if self.corrupted:
-            self._write("seen", place, batch.seen)
-        if batch.noise is not None:
-            self._write("noise", place, batch.noise, self.n_components)
-        if self.weighted:
-            ones = torch.ones(len(batch.x), device=self.shares.device)
-            self._write("weight", place, ones if batch.weight is None else batch.weight)
+    def _draw(self, place: int, number: int, size: int) -> None:
+        """Write what is random in a step of a model where that of all stands."""
+        run = self.runs[place]
+        if not self.training:
+            run.module.train(False)
+        drawn: Any = run.net.drawn(Batch(self.x[place, number, :size]), self.training)
+        if not self.training:
+            run.module.train(True)
+        if self.seen is not None:
+            self.seen[place, number, :size] = drawn.seen
+        if drawn.noise is not None:
+            self.noise[place, :size, : drawn.noise.shape[1]] = drawn.noise
 
-    def _write(self, name: str, place: int, value, width: int | None = None) -> None:
-        whole = self.memory.get(name)
-        if whole is None:
-            shape = value.shape[1:] if width is None else (width,)
-            whole = value.new_zeros(len(self.runs), self.n_rows, *shape)
-            self.memory[name] = whole
-        target = whole[place, : len(value)]
-        (target if value.ndim == 1 else target[:, : value.shape[1]]).copy_(value)
+
+def _any_corrupts(runs: list[Run]) -> bool:
+    return any(run.corrupts for run in runs)

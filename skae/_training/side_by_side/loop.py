@@ -64,6 +64,7 @@ class _Pass:
             self._cut()
 
     def _train_epoch(self) -> None:
+        """Make the steps of an epoch, and record their terms."""
         found: list[Tensors] = []
         self.numbers = numbers_of(self.losses.template, self.stack.runs)  # of this epoch
         n_batches, begun = len(self.feed.sizes), self.courses[self.live[0][0]].n_epochs

@@ -20,7 +20,7 @@ from skae._training.side_by_side.run import Run, can_be_stacked, kind_of
 
 # Models of a pass, tasks that are under way, and cells of training rows that tasks hold before
 # no more are begun (the rows of a search are copied for each of its fits).
-_MOST_MODELS, _MOST, _MOST_CELLS = 8, 16, 2**26
+_MOST_MODELS, _MOST, _MOST_CELLS = 10, 16, 2**26
 
 _here = threading.local()
 
@@ -186,9 +186,16 @@ class Tasks:
 def _passes(runs: list[Run]) -> list[list[Run]]:
     """Return the models of each pass: of like sizes, so that little is padded."""
     runs = sorted(runs, key=lambda run: run.n_components)
-    n_passes = -(-len(runs) // _MOST_MODELS)
-    ends = [len(runs) * number // n_passes for number in range(n_passes + 1)]
-    return [runs[begin:end] for begin, end in itertools.pairwise(ends)]
+    passes: list[list[Run]] = [[]]
+    for _, of_size in itertools.groupby(runs, key=lambda run: run.n_components):
+        alike = list(of_size)
+        if passes[-1] and len(passes[-1]) + len(alike) > _MOST_MODELS:
+            passes.append([])
+        while len(passes[-1]) + len(alike) > _MOST_MODELS:
+            passes[-1:] = [alike[:_MOST_MODELS], []]
+            del alike[:_MOST_MODELS]
+        passes[-1] += alike
+    return [one for one in passes if one]
 
 
 def _of_all(error: Exception) -> RuntimeError:
