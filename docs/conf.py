@@ -12,6 +12,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",  # MathJax from the disk, copied beside the pages
+    "matplotlib.sphinxext.plot_directive",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
@@ -47,6 +48,12 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "plot_gallery": "True",
 }
+
+# Pictures of a page, drawn by the code above them.
+plot_include_source = True
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = [("png", 110)]
 
 html_static_path = ["_static"]
 html_css_files = ["skae.css"]

@@ -21,6 +21,7 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 
 from skae import VAETransformer
+from skae.plotting import LatentUseDisplay, SizeDisplay
 
 rng = np.random.default_rng(0)
 angles = rng.normal(0, 0.4, size=(2000, 3)).cumsum(axis=1)
@@ -67,7 +68,7 @@ print(
     kl.round(2),
 )
 
-blue, orange, grey = "#0072B2", "#E69F00", "#666666"
+blue, grey = "#0072B2", "#666666"
 plt.rcParams.update(
     {"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}
 )
@@ -83,33 +84,17 @@ arm.plot(0, 0, "s", color=grey)
 arm.set(aspect="equal", xlabel="x", ylabel="y")
 arm.set_title("Six rows: nine sensors on an arm of three joints")
 
-for (name, search), colour, line in zip(
-    searches.items(), (blue, orange), ("o-", "s--"), strict=True
-):
-    score = search.cv_results_["mean_test_score"]
-    error = search.cv_results_["std_test_score"] / np.sqrt(
-        search.n_splits_ - 1
-    )
-    left.errorbar(sizes, score, error, fmt=line, color=colour, label=name)
-left.axvline(3, color=grey, linewidth=1, linestyle=":", zorder=0)
-left.set(
-    xlabel="n_components", ylabel="log-likelihood of a held-out row (nats)"
-)
-left.legend(
-    frameon=False, loc="lower right", title="± standard error of 3 folds"
-)
+for name, search in searches.items():
+    SizeDisplay.from_search(search, name=name, ax=left)
 left.set_title("A grid search")
 
-right.bar(np.arange(1, 13), kl, color=blue)
+LatentUseDisplay.from_estimator(large, ax=right)
 right.axvline(3.5, color=grey, linewidth=1, linestyle=":", zorder=0)
-right.set(
-    xlabel="latent, sorted", ylabel="kl_ (nats)", xticks=np.arange(1, 13)
-)
 right.set_title("What each of 12 latents carries")
 
 pictures.save(figure, "number_of_dimensions")
 
-# The grid search over the VAE finds the three joints (dotted). PCA needs
+# The grid search over the VAE finds the three joints. PCA needs
 # more components to follow the curves, and explains new rows less well with
 # any number of them. In the single fit a few of the 12 latents carry nearly
 # everything, and most are left empty. That is one fit instead of many, but

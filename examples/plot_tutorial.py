@@ -31,6 +31,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import AutoencoderOutlierDetector, VAETransformer
+from skae.plotting import LatentMapDisplay
 
 X, y = load_breast_cancer(return_X_y=True, as_frame=True)
 train, test, y_train, y_test = train_test_split(
@@ -94,18 +95,14 @@ print("nats of each component:", vae.kl_.round(1))
 # Codes come ordered: the first two say most. Nobody told the model the
 # classes; they are only the colours.
 
-codes = vae.transform(held_out)
-planes = {"skae": codes, "PCA": PCA(2).fit(scaled).transform(held_out)}
+pca = PCA(2).fit(scaled)
+kind = np.array(["malignant", "benign"])[y_test]
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-for axis, (name, plane) in zip(axes, planes.items(), strict=True):
-    for kind, colour, label in [
-        (1, "#0072B2", "benign"),
-        (0, "#E69F00", "malignant"),
-    ]:
-        these = (y_test == kind).to_numpy()
-        axis.plot(*plane[these, :2].T, "o", ms=4, color=colour, label=label)
-    axis.set(title=name, xlabel="first code", ylabel="second code")
-axes[0].legend(frameon=False)
+for axis, (name, model) in zip(
+    axes, {"skae": vae, "PCA": pca}.items(), strict=True
+):
+    LatentMapDisplay.from_estimator(model, held_out, kind, ax=axis)
+    axis.set_title(name)
 plt.show()
 
 # %%

@@ -439,8 +439,9 @@ BROKEN = {
     "skorch in a function": ("skae/noise.py", "def f():\n    import skorch"),
     "companion to estimators": ("skae/metrics.py", "from skae.estimators import base"),
     "companion to training": ("skae/plotting.py", "from ._training import net"),
-    "matplotlib": ("skae/plotting.py", "import matplotlib.pyplot as plt"),
-    "matplotlib in try": ("skae/plotting.py", "try:\n    import matplotlib\nfinally: pass"),
+    "companion's file to estimators": ("skae/plotting/size.py", "from skae import estimators"),
+    "matplotlib": ("skae/plotting/size.py", "import matplotlib.pyplot as plt"),
+    "matplotlib in try": ("skae/plotting/size.py", "try:\n    import matplotlib\nfinally: pass"),
     "no layer": ("skae/helpers.py", "import numpy"),
 }
 
@@ -454,7 +455,8 @@ SOUND = {
     "beside in a folder": ("skae/likelihoods/real.py", "import skae.likelihoods.base"),
     "front": ("skae/__init__.py", "from skae.estimators import VAETransformer"),
     "skorch": ("skae/_training/net.py", "from skorch import NeuralNet"),
-    "matplotlib": ("skae/plotting.py", "def f():\n    import matplotlib.pyplot as plt"),
+    "companion's file": ("skae/plotting/size.py", "from skae.plotting.display import Display"),
+    "matplotlib": ("skae/plotting/size.py", "def f():\n    import matplotlib.pyplot as plt"),
     "others": ("skae/likelihoods.py", "import math\nimport torch\nimport skaenode"),
 }
 

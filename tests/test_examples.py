@@ -29,6 +29,7 @@ def test_example_opens_with_a_text_and_is_listed(path):
 @pytest.mark.parametrize("path", GALLERY, ids=lambda path: path.stem)
 def test_example_runs_and_writes_its_picture(path, monkeypatch):
     plt.switch_backend("Agg")
+    plt.close("all")  # what other tests have left
     monkeypatch.syspath_prepend(EXAMPLES)  # as a script finds what lies beside it
     started = time.time()
     with plt.rc_context():
