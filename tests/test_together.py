@@ -383,7 +383,7 @@ def test_few_fits_are_under_way_at_a_time(passes, monkeypatch):
     with together():
         cross_val_score(AutoencoderTransformer(2, **SHORT), X, cv=cv)
     assert sum(map(len, passes)) == 30
-    assert max(map(len, passes)) <= 8
+    assert max(map(len, passes)) <= 10
     assert max(alive) <= 16
     passes.clear()
     monkeypatch.setattr(meeting, "_MOST_CELLS", 2 * X.size)
