@@ -228,11 +228,12 @@ class AutoencoderNet(NeuralNet):
         """Write the mean of loss, objective and each term into the history."""
         row = self.history[-1]  # each look at the history takes as long as a small product
         row.update({f"{prefix}_{name}": value for name, value in means.items()})
-        self._record_best(f"{prefix}_loss", row)
+        self._record_best(f"{prefix}_loss")
         row[f"{prefix}_batch_count"] = n_batches
 
-    def _record_best(self, name: str, row: dict) -> None:
+    def _record_best(self, name: str) -> None:
         """Note whether a loss is the lowest so far: what skorch's Checkpoint looks at."""
+        row = self.history[-1]
         loss, best = row[name], self.lowest_losses.get(name, math.inf)
         is_best = math.isfinite(loss) and loss < best
         row[f"{name}_best"] = is_best
