@@ -46,6 +46,9 @@ class Stream(IntEnum):
     MEMBERS = 13  # by member
     CALIBRATION_ROWS = 14  # which rows say where the threshold is
 
+    # From the seed of a call of `hidden_entries_score`.
+    HIDDEN_ENTRIES = 20  # which are hidden together, and how they are rounded
+
     # The same for every fit: from the seed 0.
     ORDER_OF_DISTINCT_ROWS = 15
     KEYS_OF_ROWS = 16  # random vectors that rows are known again by

@@ -160,6 +160,7 @@ SMALL = {
     "anomaly": "FOLDER --only odd --seeds 1",
     "sparse_quality": "FOLDER counts",
     "features": "FOLDER --sets wine words --sizes 2 --seeds 1",
+    "hidden_entries": "--kinds topics --rows 1000 --sides PCA NMF",
     "held_out_score": "FOLDER --tables wine dense --seeds 1",
 }
 
@@ -208,6 +209,30 @@ def test_anomalies_are_files_with_two_labels(folder):
     found = {path.stem: data.anomalies(path) for path in data.files([folder])}
     assert [name for name, each in found.items() if each is not None] == ["odd"]
     assert found["odd"].y.tolist() == [1, 0, 0] * 20
+
+
+def test_tables_of_known_size_are_of_the_kinds_that_they_say():
+    from harness import sized_tables
+
+    found = sized_tables.tables(0)
+    assert len({table.name for table in found}) == len(found) == 40
+    kinds = [table.kind for table in found]
+    assert [kinds.count(kind) for kind in dict.fromkeys(kinds)] == [12, 12, 8, 4, 4]
+    for kind, (least, most) in {**sized_tables.SHARES, "linear": (0.9, 1.0)}.items():
+        table = next(each for each in found if each.kind == kind)
+        assert table.X.shape == (table.n_rows, table.n_columns)
+        np.testing.assert_allclose(table.X.mean(axis=0), 0.0, atol=0.2)
+        share = sized_tables.share_of_first(table.X, table.k)
+        assert least - 0.07 < share < most + 0.01  # with noise, at most a tenth of the variance
+
+
+def test_another_seed_base_has_other_tables_and_the_same_one_the_same():
+    from harness import sized_tables
+
+    first, again, twin = (sized_tables.tables(base, kinds=["linear"]) for base in (0, 0, 1))
+    assert np.array_equal(first[0].X, again[0].X)
+    assert not np.array_equal(first[0].X[:5, :5], twin[0].X[:5, :5])
+    assert sorted(table.k for table in twin) == sorted(table.k for table in first)
 
 
 def test_a_set_that_is_not_there_is_an_error_that_names_it(folder):

@@ -33,8 +33,8 @@ class AutoencoderTransformer(SharedParameters, BaseAutoencoder):
 
     `score_samples` is the log-likelihood of a row given its own
     code. It says nothing of how likely that code is, so it flatters larger codes and cannot choose
-    their number: compare the score of `VAETransformer`, or a model that uses the codes. For counts,
-    every log p here is one given the total of the row.
+    their number: `skae.metrics.hidden_entries_score` can, as the score of `VAETransformer` and a
+    model that uses the codes. For counts, every log p here is one given the total of the row.
 
     References
     ----------
