@@ -154,6 +154,11 @@ def test_weights_count():
     assert weighed.n_components_ == alone.n_components_ == 2
 
 
+def test_the_batches_of_the_fit_are_not_those_of_the_search():
+    """With single rows in a step an epoch would be longer than all of the search."""
+    assert VAETransformer(**FAST, batch_size=1).fit(linear(600)).n_components_ == 3
+
+
 def test_rows_held_out_by_the_fit_are_not_looked_at():
     wild = {**FAST, "early_stopping": True, "validation_fraction": 0.5}
     one = VAETransformer(**wild).fit(X).size_curve_

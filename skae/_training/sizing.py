@@ -81,6 +81,7 @@ def _as_searched(training: TrainingSpec, n_rows: int) -> TrainingSpec:
     """Return the training of the search: what a user wants of the fit itself does not apply."""
     return replace(
         training,
+        batch_size="auto",  # the price falls by epochs, of which small batches leave few
         learning_rate=WarmupStableDecay(),
         learning_rate_init=_RATE,
         early_stopping=True,
