@@ -32,9 +32,9 @@ def two_nn(X):
     information", Scientific Reports 7: the ratio mu of the two distances has the distribution
     function 1 - mu^-d. The slope of a line through zero, without the largest tenth.
     """
-    scaled = StandardScaler().fit_transform(X)
+    scaled = np.unique(StandardScaler().fit_transform(X), axis=0)  # rows that are alike say nothing
     distances = NearestNeighbors(n_neighbors=3).fit(scaled).kneighbors()[0]
-    first, second = distances[distances[:, 0] > 0, :2].T  # rows that are alike say nothing
+    first, second = distances[distances[:, 0] > 0, :2].T
     x = np.sort(np.log(second / first))
     kept = int(0.9 * len(x))
     y = -np.log1p(-np.arange(1, len(x) + 1)[:kept] / len(x))
