@@ -158,8 +158,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         """Set the fitted attributes that tell how the training went; return what to warn of."""
         self._model, self.net_ = model, model.net
         self.n_components_, self.sparse_method_ = model.spec.n_components, model.sparse_method
-        if hasattr(self, "size_curve_"):  # of a fit before
-            del self.size_curve_
+        self.__dict__.pop("size_curve_", None)  # of a fit before
         if model.size_curve is not None:
             self.size_curve_ = model.size_curve._asdict()
         self.history_ = model.history()
