@@ -462,7 +462,12 @@ def test_automatic_batches_and_epochs():
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("linear", [100, 100, 50]), ("words", [15, 15, 12]), ("twice", [500, 100, 25])],
+    [
+        ("linear", [100, 100, 50]),
+        ("words", [15, 15, 12]),
+        ("linear words", [18, 18, 10]),
+        ("twice", [500, 100, 25]),
+    ],
 )
 def test_a_start_in_closed_form_has_a_budget_of_its_own(kind, expected):
     batch_size = choose_batch_size("auto", 10**6, kind)

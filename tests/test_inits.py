@@ -118,8 +118,8 @@ def test_subspace_iteration_finds_the_leading_eigenvectors(monkeypatch):
     np.testing.assert_allclose(rows.leading(factor, 4, again)[0], values, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["pca", "cooccurrence"])
-def test_wide_csr_is_never_dense(name):
+@pytest.mark.parametrize(("name", "most"), [("pca", 60), ("cooccurrence", 200)])
+def test_wide_csr_is_never_dense(name, most):
     n_rows, n_columns = 2_000, 50_000
     rng = np.random.default_rng(0)
     entries = rng.integers(n_columns, size=(n_rows, 20)).ravel()
@@ -133,7 +133,8 @@ def test_wide_csr_is_never_dense(name):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(start.mean) == n_columns
-    assert peak < n_rows * n_columns * 8 / 2
+    # Some vectors of a number a column each; a dense table would be 800 MB.
+    assert peak < 1.5 * most * n_columns * 8
 
 
 # Principal components -----------------------------------------------------------------------------
@@ -390,6 +391,52 @@ def test_where_nothing_occurs_together_another_start_is_taken(as_format):
     assert AutoInit(linear=False).fit(rows, 3, "plain", 0) is None
     empty = start_rows(as_format(np.zeros((100, 100))))
     assert AutoInit(linear=False).fit(empty, 3, "plain", 0) is None
+
+
+def with_empty_columns(table, n_more=200):
+    """Return a table among columns that nothing is in."""
+    wider = np.zeros((len(table), table.shape[1] + n_more))
+    wider[:, : table.shape[1]] = table
+    return wider
+
+
+@pytest.mark.parametrize("init", ["auto", "cooccurrence"])
+def test_empty_columns_change_nothing_of_texts(init):
+    table, _ = texts()
+    one, other = (
+        AutoencoderTransformer(2, init=init, **STILL).fit_transform(sp.csr_array(X))
+        for X in (table, with_empty_columns(table))
+    )
+    np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_what_is_no_text_is_none_beside_empty_columns():
+    table = counts(200, 90, 0.6)
+    assert AutoInit().fit(start_rows(with_empty_columns(table, 1_000)), 2, "plain", 0).words is None
+
+
+def test_vectors_are_the_same_where_products_are_dense(monkeypatch):
+    found = []
+    for most_sparse in (0.0, 1.0):
+        monkeypatch.setattr(cooccurrence, "_MOST_SPARSE", most_sparse)
+        found.append(CooccurrenceInit().fit(start_rows(texts()[0]), 2, "plain", 0).words.vectors)
+    np.testing.assert_allclose(*found, atol=1e-3 * np.abs(found[0]).max())
+
+
+def test_features_of_all_rows_are_never_there_at_once():
+    n_rows, n_components = 20_000, 64
+    rng = np.random.default_rng(0)
+    entries = rng.integers(300, size=(n_rows, 4)).ravel()
+    cells = np.ones(entries.size), entries, np.arange(n_rows + 1) * 4
+    table = sp.csr_array(cells, shape=(n_rows, 300))
+    table.sum_duplicates()
+    rows = start_rows(table)
+    tracemalloc.start()
+    words = CooccurrenceInit().fit(rows, n_components, "plain", 0).words
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert words.n_vectors == 4 * n_components
+    assert peak < n_rows * words.n_vectors * 8
 
 
 def test_texts_are_told_by_their_values():

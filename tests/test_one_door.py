@@ -182,7 +182,11 @@ MALFORMED = {
     "unknown": (lambda data: changed(data, depth=3), r"must be the parameters .*Got .*'depth'\]"),
     "a word": (
         lambda data: changed(data, n_components="3"),
-        "n_components .* must be int. Got '3'",
+        "n_components .* must be int or 'auto'. Got '3'",
+    ),
+    "another word": (
+        lambda data: changed(data, n_components="mle"),
+        "n_components .* must be int or 'auto'. Got 'mle'",
     ),
     "a name": (lambda data: changed(data, likelihood="gaussian"), "must be Likelihood. Got 'gauss"),
     "of a kind": (lambda data: changed(data, hidden_layer_sizes=[8]), r"hidden_layer.*Got \[8\]"),

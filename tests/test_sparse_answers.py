@@ -311,8 +311,10 @@ N_ROWS, N_FEATURES = 400, 50_000
 @pytest.fixture(scope="module")
 def wide():
     """Counts of which each row has few, in many columns."""
-    # What is imported at the first fit is no part of the memory that is looked at.
-    AutoencoderTransformer(likelihood="auto", **QUICK).fit(CSR).sample(2)
+    # What is imported at the first fit, or by torch to watch it, is no part of the memory that is
+    # looked at.
+    with Largest():
+        AutoencoderTransformer(likelihood="auto", **QUICK).fit(CSR).sample(2)
     rng = np.random.RandomState(0)
     places = np.arange(N_ROWS).repeat(20), rng.randint(N_FEATURES, size=20 * N_ROWS)
     return sp.csr_array((np.ones(20 * N_ROWS), places), shape=(N_ROWS, N_FEATURES))

@@ -25,6 +25,7 @@ from skae._training.bottlenecks.plain import PlainBottleneck
 from skae._training.callbacks import Averaging
 from skae._training.rules import Repeat, Trial
 from skae.exceptions import NonFiniteLossError
+from skae.inits import Init
 from skae.likelihoods import Gaussian
 from skae.networks import MLP, Affine, Layout
 from skae.schedules import Constant, Cosine, LinearWarmup
@@ -125,6 +126,37 @@ def test_a_repeat_goes_as_fast_as_the_trial(best_epoch, epoch):
     assert observed(repeat, np.zeros(99)) == best_epoch + 1 == repeat.n_epochs
 
 
+@pytest.mark.parametrize(("values", "ended"), [([3.0, 2.0, 2.5, 2.5], True), ([3.0, 2.0], False)])
+def test_a_repeat_came_to_an_end_where_the_trial_did(values, ended):
+    trial = Trial(Constant(), len(values) - 1, patience=2)
+    observed(trial, values)
+    repeat = trial.repeat()
+    observed(repeat, np.zeros(99))
+    assert repeat.came_to_an_end == ended
+
+
+class Nowhere(Init):
+    """A start that finds nothing in any rows."""
+
+    def fit(self, rows, n_components, code, seed):
+        """Return None."""
+        return None
+
+
+def test_a_start_that_finds_nothing_is_a_random_one():
+    found, random = (
+        VAETransformer(2, init=init, max_iter="auto", tol=0.3, random_state=0).fit(X)
+        for init in (Nowhere(), "random")
+    )
+    np.testing.assert_array_equal(weights_of(found), weights_of(random))
+    # The KL term comes in, for nothing is known that a training without it would leave.
+    history = {name: values[0] for name, values in found.history_.items()}
+    assert history["loss"] == pytest.approx(history["reconstruction"], rel=1e-6)
+    assert history["kl"] > 1e-3 * history["loss"]
+    n_epochs = found.n_iter_
+    assert found.partial_fit(X).n_iter_ == n_epochs + 1
+
+
 def test_where_no_epoch_helps_the_start_is_kept():
     vae = VAETransformer(2, learning_rate_init=0.3, random_state=0).fit(X)
     assert vae.n_iter_ == 1
@@ -163,7 +195,7 @@ def test_elsewhere_auto_holds_no_rows_out(settings, n_rows, monkeypatch):
     flags = (X[:n_rows] > 0).astype(float)
     rows = flags if "likelihood" in settings else X[:n_rows]
     VAETransformer(2, tol=0.1, random_state=0, **settings).fit(rows)
-    AutoencoderTransformer(2, tol=0.1, random_state=0).fit(rows)
+    AutoencoderTransformer(2, tol=0.1, random_state=0, **settings).fit(rows)
     VAETransformer(2, random_state=0).partial_fit(X)
 
 

@@ -922,11 +922,11 @@ def test_penalty_that_cannot_be_steered_has_the_weight_one_unless_given(weight, 
     estimator = SparseAutoencoderTransformer(sparsity=Pulled(), sparsity_weight=weight, **QUICK)
     assert estimator.fit(X).sparsity_weight_ == expected
     # Convergence is looked at from the start.
-    assert estimator._bottleneck(None, None).settles_at == 0.0
+    assert estimator._bottleneck().settles_at == 0.0
     objective = np.array(estimator.history_["objective"])
     terms = np.array(estimator.history_["sparsity"])
     reconstruction = np.array(estimator.history_["reconstruction"])
     np.testing.assert_allclose(objective, reconstruction + expected * terms, rtol=1e-5)
     steered = SparseAutoencoderTransformer(sparsity=L1(), **QUICK).fit(X)
-    assert steered._bottleneck(None, None).settles_at == 0.5
+    assert steered._bottleneck().settles_at == 0.5
     assert steered.sparsity_weight_ not in (1.0, 0.0)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from skae._training.specification import ModelSpec, TrainingSpec
-from skae.inits import Random
 from skae.likelihoods import Likelihood
 from skae.schedules import Cosine, Schedule, WarmupStableDecay
 
@@ -38,6 +37,9 @@ BUDGETS = {
     # A start at co-occurrence leaves little to learn, and of the cost of a sparse loss the size of
     # the batch is the smaller part.
     "words": Budget(5_000, (10, 15), batch_size=256),
+    # There the decoder starts at the regression of the columns, and the size of the batch is next
+    # to none of it; the features are as good (`benchmarks/features.py`).
+    "linear words": Budget(3_000, (10, 18), batch_size=512),
 }
 
 
@@ -97,15 +99,19 @@ def choose_n_epochs(
     return max(n_epochs, -(-budget.least_steps // n_batches))
 
 
-def finds_length(spec: ModelSpec, training: TrainingSpec, n_rows: int) -> bool:
+def finds_length(spec: ModelSpec, training: TrainingSpec, n_rows: int, starts: bool) -> bool:
     """Return whether rows held out say how many epochs there are to be.
 
-    Where ``early_stopping`` and ``max_iter`` are both "auto", the score is a bound of log p(x), the
-    start is in closed form, and the table is so small that two trainings are cheap.
+    Where ``early_stopping`` and ``max_iter`` are both "auto", the training ``starts`` at a linear
+    model of the columns, rows held out can say how good a fit is (not of codes with exact zeros,
+    nor of rows without the noise that they are trained with, unless their score is a bound of log
+    p(x)), and the table is so small that two trainings are cheap.
     """
     asked = training.early_stopping == training.max_iter == "auto"
-    bounds = spec.bottleneck.code == "gaussian" and not isinstance(spec.init, Random)
-    return asked and bounds and 2 * FEWEST_HELD_OUT <= n_rows <= _MOST_ROWS
+    noisy = spec.noise is not None and spec.noise_level > 0
+    code = spec.bottleneck.code
+    suits = starts and (code == "gaussian" or (code == "plain" and not noisy))
+    return asked and suits and 2 * FEWEST_HELD_OUT <= n_rows <= _MOST_ROWS
 
 
 def choose_rates(training: TrainingSpec, finds_length: bool) -> TrainingSpec:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +13,7 @@ from skorch.callbacks import BatchScoring, Callback, EpochScoring, PassthroughSc
 
 from skae._random import Stream, derive_seed
 from skae._scaling import ColumnSummary, Scaling, fit_scaling, summarise_columns
-from skae._training.auto import choose_device, default_scaling
+from skae._training.auto import choose_device, choose_rates, default_scaling, finds_length
 from skae._training.batches import to_csr, to_tensor
 from skae._training.encoder_input import as_encoder_sees
 from skae._training.fitted import FittedModel, totals_of
@@ -20,7 +22,7 @@ from skae._training.net import AutoencoderNet, WeightedSum
 from skae._training.optimizers import takes_row_gradients
 from skae._training.plan import choose_plan
 from skae._training.specification import ModelSpec, TrainingSpec
-from skae.inits import Random, StartRows
+from skae.inits import LinearStart, Random, StartRows
 from skae.likelihoods import Likelihood
 
 _ROWS_FOR_NORM = 10_000
@@ -39,14 +41,15 @@ def build(
     likelihood, device = spec.likelihood, choose_device(training.device)
     columns = summarise_columns(X, index, weight)
     of_rows, of_encoder = _scalings(spec, columns, sp.issparse(X))
-    input_norm = total_cap = start = None
+    input_norm = total_cap = None
     if likelihood.conditional_on_total:
         input_norm, total_cap = _norm_and_cap(X[index[:_ROWS_FOR_NORM]], of_encoder)
-    if not isinstance(spec.init, Random):
-        seen = as_encoder_sees(X, index, of_encoder, input_norm)
-        rows_at_start = StartRows(X, index, weight, columns, of_rows, seen)
-        start_seed = derive_seed(training.seed, Stream.START)
-        start = spec.init.fit(rows_at_start, spec.n_components, spec.bottleneck.code, start_seed)
+    seen = partial(as_encoder_sees, X, index, of_encoder, input_norm)
+    start = _start(spec, training, lambda: StartRows(X, index, weight, columns, of_rows, seen()))
+    starts = start is not None and start.words is None
+    training = choose_rates(training, finds_length(spec, training, len(index), starts))
+    is_model = start is not None and likelihood.raw_is_linear
+    spec = replace(spec, bottleneck=spec.bottleneck.begun(is_model))
     columns = _in_units_of(of_rows, columns, likelihood)
     plan = choose_plan(spec.sparse_method, X, likelihood, columns, device)
     # A function and no module, of which skorch would make a copy with other arguments.
@@ -73,6 +76,22 @@ def build(
     # What was found once, and is in the weights now, is not kept with the net, nor pickled.
     net.module = partial(module, start=None)
     return FittedModel(spec, training, X.shape[1], net, of_rows, sp.issparse(X))
+
+
+def starts_linear(model: FittedModel) -> bool:
+    """Return whether a model that was just built is a linear one of the columns."""
+    module = model.net.module_
+    return module.started and module.words is None
+
+
+def _start(
+    spec: ModelSpec, training: TrainingSpec, rows: Callable[[], StartRows]
+) -> LinearStart | None:
+    """Return the start in closed form; None where the training starts at random."""
+    if isinstance(spec.init, Random):  # which does not ask for rows
+        return None
+    seed = derive_seed(training.seed, Stream.START)
+    return spec.init.fit(rows(), spec.size, spec.bottleneck.code, seed)
 
 
 def _scalings(
@@ -127,7 +146,7 @@ def _make_net(module: Any, training: TrainingSpec, device: str) -> AutoencoderNe
         module,
         WeightedSum,
         optimizer=training.optimizer,
-        lr=training.learning_rate_init,
+        lr=training.highest_rate,
         weight_decay=training.weight_decay,
         device=device,
         callbacks=list(training.callbacks),

@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 
 from skae._duplicates import merge_duplicates, representatives
-from skae._training.auto import choose_rates, finds_length
-from skae._training.build import build
+from skae._training.auto import finds_length
+from skae._training.build import build, starts_linear
 from skae._training.diagnosis import advice
 from skae._training.fitted import FittedModel
 from skae._training.going_on import following, go_on
@@ -65,22 +65,13 @@ def fit_model(
         attribute ``model``.
     """
     index, weight = merge_duplicates(X, weight)
-    # Of rows held out nothing is known beforehand.
-    early = training.early_stopping is True
-    known = hold_out(X, index, weight, training)[0] if early else (index, weight)
-    curve = None if previous is None else previous.size_curve
-    if previous is None and spec.n_components == "auto":
-        curve = find_size(X, *known, spec, training) if len(known[0]) > 1 else None
-        spec = spec.of_size(1 if curve is None else curve.chosen)
-    make = None
-    if previous is None and finds_length(spec, training, len(index)):
-        make = partial(build, X, spec=spec)
-    training = choose_rates(training, make is not None)
-    if previous is not None:
-        model = go_on(previous, spec, training)
+    if previous is None:
+        model = _new(X, index, weight, spec, training)
     else:
-        model = build(X, *known, spec, training)
-    model.size_curve = curve
+        model = go_on(previous, spec, training)
+    training, make = model.training, None
+    if previous is None and finds_length(model.spec, training, len(index), starts_linear(model)):
+        make = partial(build, X, spec=model.spec)
     rows = X[representatives(index, weight)]
     try:
         with following(model.net, training):
@@ -92,4 +83,22 @@ def fit_model(
         error.args, error.model = (f"{error} {likely}",), model
         raise
     model.summarise_training(rows)
+    return model
+
+
+def _new(
+    X, index: np.ndarray, weight: np.ndarray | None, spec: ModelSpec, training: TrainingSpec
+) -> FittedModel:
+    """Return a model yet to be trained, its size found if it is not given.
+
+    Of rows held out nothing is known beforehand.
+    """
+    if training.early_stopping is True:
+        (index, weight), _ = hold_out(X, index, weight, training)
+    curve = None
+    if spec.n_components == "auto":
+        curve = find_size(X, index, weight, spec, training) if len(index) > 1 else None
+        spec = spec.of_size(1 if curve is None else curve.chosen)
+    model = build(X, index, weight, spec, training)
+    model.size_curve = curve
     return model

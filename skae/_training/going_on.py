@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from skae._training.auto import choose_device, default_scaling
+from skae._training.auto import choose_device, choose_rates, default_scaling
 from skae._training.build import check_callbacks, takes_row_gradients_of
 from skae._training.fitted import FittedModel
 from skae._training.net import AutoencoderNet
@@ -61,6 +61,8 @@ def _unseen(was: Any, now: Any) -> str:
 
 def _other_words(model: FittedModel, name: str) -> tuple:
     """Return what can be asked for instead of what a model was built with, and means the same."""
+    if name in ("kl_warmup", "n_active"):  # found out once it is known where the training starts
+        return (None,)
     if name not in _CHOSEN_ONCE:
         return ()
     if getattr(model.spec, name) != "auto":
@@ -89,8 +91,12 @@ def go_on(model: FittedModel, spec: ModelSpec, training: TrainingSpec) -> Fitted
     check_can_go_on(model, spec, training)
     check_callbacks(training.callbacks)
     named = {name: getattr(model.spec, name) for name in _CHOSEN_ONCE}
-    spec = replace(spec, **{name: was for name, was in named.items() if was != "auto"})
-    return FittedModel(spec, training, model.n_features, model.net, model.scaling, model.sparse)
+    named = {name: was for name, was in named.items() if was != "auto"}
+    spec = replace(spec, bottleneck=model.spec.bottleneck, **named)
+    training = choose_rates(training, finds_length=False)
+    other = FittedModel(spec, training, model.n_features, model.net, model.scaling, model.sparse)
+    other.size_curve = model.size_curve
+    return other
 
 
 @contextlib.contextmanager
@@ -116,7 +122,7 @@ def following(net: AutoencoderNet, training: TrainingSpec) -> Iterator[None]:
 
 def _follow(net: AutoencoderNet, training: TrainingSpec) -> None:
     net.seed, net.verbose = training.seed, training.verbose
-    rates = training.learning_rate_init, training.weight_decay
+    rates = training.highest_rate, training.weight_decay
     if rates != (net.lr, net.weight_decay):  # else they are what a callback may have made of them
         set_rates(net.optimizer_, *rates)
         net.lr, net.weight_decay = rates

@@ -36,9 +36,9 @@ class Rule(ABC):
         """Whether there are to be no more epochs."""
 
     @property
+    @abstractmethod
     def came_to_an_end(self) -> bool:
         """Whether the training ended for another reason than that no more epochs were allowed."""
-        return True
 
 
 class Convergence(Rule):
@@ -161,9 +161,14 @@ class Trial(Rule):
         """Whether nothing better came for long."""
         return self.epoch - self.best_epoch > self.patience
 
+    @property
+    def came_to_an_end(self) -> bool:
+        """Whether more epochs would have brought nothing better, as far as that was tried."""
+        return self.is_over
+
     def repeat(self) -> Repeat:
         """Return the training of the best number of epochs."""
-        return Repeat(self.schedule, self.most_epochs, self.best_epoch)
+        return Repeat(self.schedule, self.most_epochs, self.best_epoch, self.came_to_an_end)
 
 
 class Repeat(Rule):
@@ -176,14 +181,24 @@ class Repeat(Rule):
         Of the trial.
     best_epoch : int
         Epochs to train after the still one.
+    came_to_an_end : bool, default=True
+        Whether the trial did.
     """
 
     # Every moment of it is one of the trial: of the learning rate, and of all other schedules.
 
     averages = True
+    came_to_an_end = True
 
-    def __init__(self, schedule: Schedule, most_epochs: int, best_epoch: int):
+    def __init__(
+        self,
+        schedule: Schedule,
+        most_epochs: int,
+        best_epoch: int,
+        came_to_an_end: bool = True,
+    ):
         self.schedule, self.most_epochs = schedule, most_epochs
+        self.came_to_an_end = came_to_an_end
         self.n_epochs, self.horizon, self.epoch = best_epoch + 1, most_epochs + 1, 0
 
     def factor(self, epoch: float) -> float:
@@ -213,6 +228,8 @@ class Sizing(Rule):
 
     #: The share of it that is trained.
     SHARE = 0.85
+
+    came_to_an_end = True
 
     def __init__(self, schedule: Schedule, horizon: int):
         self.schedule, self.horizon = schedule, horizon

@@ -135,6 +135,8 @@ def _fits(value: Any, hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin in (UnionType, typing.Union):
         return any(_fits(value, one) for one in typing.get_args(hint))
+    if origin is typing.Literal:
+        return isinstance(value, str) and value in typing.get_args(hint)
     if origin is tuple:
         kind = typing.get_args(hint)[0]
         return isinstance(value, tuple) and all(_fits(item, kind) for item in value)
@@ -148,6 +150,11 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _words(hint: Any) -> str:
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (UnionType, typing.Union):
+        return " or ".join(map(_words, parts))
+    if origin is typing.Literal:
+        return " or ".join(map(repr, parts))
     return hint.__name__ if isinstance(hint, type) else str(hint)
 
 

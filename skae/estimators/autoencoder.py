@@ -55,5 +55,5 @@ class AutoencoderTransformer(SharedParameters, BaseAutoencoder):
     def _auto_init(self, likelihood):
         return AutoInit(linear=likelihood.raw_is_linear)
 
-    def _bottleneck(self, init, before):
+    def _bottleneck(self):
         return PlainCode()

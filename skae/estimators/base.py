@@ -45,8 +45,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
     # What a final class says of its own.
 
     @abstractmethod
-    def _bottleneck(self, init: Init, before: ModelSpec | None) -> BottleneckSpec:
-        """Return what lies between encoder and decoder, ``before`` if a training goes on."""
+    def _bottleneck(self) -> BottleneckSpec:
+        """Return what lies between encoder and decoder."""
 
     @abstractmethod
     def _auto_init(self, likelihood: Likelihood) -> Init:
@@ -157,7 +157,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
     def _record(self, model: FittedModel) -> Warning | None:
         """Set the fitted attributes that tell how the training went; return what to warn of."""
         self._model, self.net_ = model, model.net
-        self.n_components_, self.sparse_method_ = model.spec.n_components, model.sparse_method
+        self.n_components_, self.sparse_method_ = model.spec.size, model.sparse_method
         self.__dict__.pop("size_curve_", None)  # of a fit before
         if model.size_curve is not None:
             self.size_curve_ = model.size_curve._asdict()

@@ -58,5 +58,5 @@ class DenoisingAETransformer(SharedParameters, BaseAutoencoder):
     def _auto_init(self, likelihood):
         return AutoInit(linear=False)  # PCA of clean rows knows nothing of noise
 
-    def _bottleneck(self, init, before):
+    def _bottleneck(self):
         return PlainCode()

@@ -162,8 +162,8 @@ class SharedParameters(ABC):
         "auto",
         [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         'int or "auto"',
-        """Rows in a step, at least 1; "auto" is 128 (256 where ``init`` is "cooccurrence"), or all
-        rows where there are fewer.""",
+        """Rows in a step, at least 1; "auto" is 128 (at a start at "cooccurrence" 256, and 512
+        with a Gaussian likelihood), or all rows where there are fewer.""",
     )
     learning_rate: Any = choices(
         "auto",
@@ -217,9 +217,10 @@ class SharedParameters(ABC):
         [StrOptions({"auto"}), "boolean"],
         'bool or "auto"',
         """Whether to hold rows out, stop when their objective no longer improves, and keep the
-        weights that were best for them. "auto" does more where the score is a bound of log p(x)
-        and the start is found in closed form (`VAETransformer` with another ``init`` than
-        "random"), in a first fit on 40 to 10,000 distinct rows with ``max_iter="auto"``: rows held
+        weights that were best for them. "auto" does more where the start is found in closed
+        form from the columns and rows held out can judge (`VAETransformer` and
+        `AutoencoderTransformer`, with another ``init`` than "random", and no texts), in a first fit
+        on 40 to 10,000 distinct rows with ``max_iter="auto"``: rows held
         out (at least 20) say after how many epochs an average of the weights is best for them, 0 if
         the start is; then all rows are trained on for as many, and the average is kept.
         ``callbacks`` and ``verbose`` see this second training alone. Everywhere else "auto" is

@@ -21,8 +21,6 @@ from skae.schedules import SCHEDULES, LinearWarmup, Schedule
 
 # A latent whose posterior differs from the prior by less than this (nats) says nothing.
 _COLLAPSED = 0.01
-# Share of a training over which the KL term comes in, where weights start at random.
-_WARMUP = 0.25
 
 
 @estimator
@@ -108,7 +106,7 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         'float, Schedule or "auto"',
         """Share of the training, in [0, 1], over which the KL term comes in, or a schedule of your
         own. "auto" is 0 where the start is a model of the rows, which a training without the KL
-        term would leave (any ``init`` but "random", with a Gaussian likelihood), else 0.25.""",
+        term would leave (any ``init`` that finds one, with a Gaussian likelihood), else 0.25.""",
     )
     free_bits: float = parameter(
         0.0,
@@ -139,18 +137,15 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         one_variance = isinstance(likelihood, Gaussian) and likelihood.variance == "shared"
         return PCAInit() if one_variance else FactorAnalysisInit()
 
-    def _bottleneck(self, init, before):
+    def _bottleneck(self):
         warmup = self.kl_warmup
-        if isinstance(warmup, str) and before is not None:
-            warmup = before.bottleneck.kl_warmup
-        elif isinstance(warmup, str):  # a start that is a model has nothing to find first
-            is_model = not isinstance(init, Random) and self.likelihood_.raw_is_linear
-            warmup = 0.0 if is_model else _WARMUP
+        if isinstance(warmup, str):  # what suits the start is known where there is one
+            warmup = None
         warmup = LinearWarmup(warmup) if isinstance(warmup, Real) else warmup
         return GaussianCode(
             prior=resolve(self.prior, PRIORS),
             beta=self.beta,
-            kl_warmup=resolve(warmup, SCHEDULES),
+            kl_warmup=None if warmup is None else resolve(warmup, SCHEDULES),
             free_bits=self.free_bits,
             n_importance_samples=self.n_importance_samples,
         )

@@ -16,10 +16,10 @@ class AutoInit(Init):
     """Co-occurrence for tables like texts; else PCA for a Gaussian likelihood, else random.
 
     What ``init="auto"`` is for `skae.AutoencoderTransformer` and `skae.DenoisingAETransformer`.
-    Like texts are tables of at least 100 distinct rows and 100 columns without negative values, of
-    which at most a tenth is not zero, dense or sparse, in which some two columns are filled in one
-    row. A training that begins with `partial_fit` does not start at co-occurrence: columns that the
-    first rows do not use would never count.
+    Like texts are tables of at least 100 distinct rows and 100 columns in use without negative
+    values, of which at most a tenth is not zero, dense or sparse, in which some two columns are
+    filled in one row. A training that begins with `partial_fit` does not start at co-occurrence:
+    columns that the first rows do not use would never count.
 
     Parameters
     ----------
@@ -71,6 +71,7 @@ def is_like_texts(rows: StartRows) -> bool:
 
     Non-negative and mostly zero, of many columns.
     """
-    if len(rows.index) < _FEWEST_ROWS or rows.n_features < _FEWEST_COLUMNS:
+    used = rows.used[rows.used > 0]  # an empty column says nothing
+    if len(rows.index) < _FEWEST_ROWS or len(used) < _FEWEST_COLUMNS:
         return False
-    return bool((rows.smallest >= 0).all() and rows.used.mean() <= _MOST_FILLED)
+    return bool((rows.smallest >= 0).all() and used.mean() <= _MOST_FILLED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -15,6 +17,8 @@ _FEWEST_VECTORS, _VECTORS_A_COMPONENT = 128, 4
 # How many rows, over their number, a co-occurrence is discounted by.
 _DISCOUNT = 40_000.0
 _POWER_ITERATIONS, _OVERSAMPLING = 4, 10
+# Where more of a matrix is filled, products with it are faster dense, a block of rows at a time.
+_MOST_SPARSE = 0.2
 # Variances of features of no more than this (features have the length one), and parts of the
 # largest, are rounding.
 _ROUNDING = 1e-20, 1e-10
@@ -76,12 +80,13 @@ class CooccurrenceInit(Init):
         whole = bool((X.data == np.floor(X.data)).all())
         words = Words(whole, _rarity(X, rows.weight, whole) * ~rows.far_from_zero, *_NOTHING)
         T = words.weighted(X)
+        T.eliminate_zeros()  # of columns that do not count
         n_vectors = max(_FEWEST_VECTORS, _VECTORS_A_COMPONENT * n_components)
         vectors = _word_vectors(T, rows, n_vectors, seed)
         if not vectors.any():
             return None
-        words, features = _with_features(words._replace(vectors=vectors), T, rows.weight)
-        return _start(words, features, rows, n_components)
+        words = _centred(words._replace(vectors=vectors), T, rows.weight)
+        return _start(words, T, rows, n_components)
 
 
 def _check(X, code: str) -> None:
@@ -115,9 +120,20 @@ def _word_vectors(T, rows: StartRows, n_vectors: int, seed: int) -> np.ndarray:
     """Return a vector for each column, from discounted log-ratios of co-occurrence."""
     weight = rows.weight * T.shape[0]
     n_with = _n_with(T, weight)
-    contexts = np.sort(np.argsort(-n_with, kind="stable")[:_MOST_CONTEXTS])
+    most_used = np.argsort(-n_with, kind="stable")[:_MOST_CONTEXTS]
+    contexts = np.sort(most_used[n_with[most_used] > 0])
     P = _log_ratios(T, contexts, weight, _DISCOUNT / rows.n_rows)
-    return P @ _right_vectors(P, min(n_vectors, *P.shape), seed)
+    right = _right_vectors(P, min(n_vectors, *P.shape), seed)
+    return np.concatenate([part @ right for part in _parts(P)])
+
+
+def _parts(P) -> Iterator:
+    """Yield the rows of a CSR matrix in the form that is multiplied faster: as it is, or dense."""
+    if P.nnz <= _MOST_SPARSE * P.shape[0] * P.shape[1]:
+        yield P
+        return
+    for block in row_blocks(*P.shape):
+        yield P[block].toarray()
 
 
 def _right_vectors(P, k: int, seed: int) -> np.ndarray:
@@ -128,13 +144,13 @@ def _right_vectors(P, k: int, seed: int) -> np.ndarray:
     """
 
     def squared(basis: np.ndarray) -> np.ndarray:
-        return (P.T @ (P @ basis.astype(P.dtype))).astype(np.float64)
+        return sum(part.T @ (part @ basis) for part in _parts(P))
 
     n_tried = min(k + _OVERSAMPLING, P.shape[1])
-    basis = np.random.default_rng(seed).normal(size=(P.shape[1], n_tried))
+    basis = np.random.default_rng(seed).normal(size=(P.shape[1], n_tried)).astype(P.dtype)
     for _ in range(_POWER_ITERATIONS):
         basis = np.linalg.qr(squared(basis))[0]
-    turn = np.linalg.eigh(basis.T @ squared(basis))[1][:, ::-1]
+    turn = np.linalg.eigh((basis.T @ squared(basis)).astype(np.float64))[1][:, ::-1]
     return _signed((basis @ turn)[:, :k]).astype(P.dtype)
 
 
@@ -150,7 +166,8 @@ def _log_ratios(T, contexts: np.ndarray, weight: np.ndarray, discount: float) ->
     of_row[contexts] -= own
     of_column = C.T @ weighted.sum(axis=1) - own
     total = max(of_row.sum(), np.finfo(np.float64).tiny)
-    least = discount * total / (n_features * len(contexts))
+    n_pairs = np.count_nonzero(np.diff(weighted.indptr)) * len(contexts)  # of columns in use
+    least = discount * total / max(n_pairs, 1)
     blocks = []
     for block in row_blocks(n_features, len(contexts)):
         M = sp.coo_array(weighted[:, block].T @ C)
@@ -162,28 +179,48 @@ def _log_ratios(T, contexts: np.ndarray, weight: np.ndarray, discount: float) ->
     return sp.csr_array(sp.vstack(blocks))
 
 
-def _with_features(words: Words, T, weight: np.ndarray) -> tuple[Words, np.ndarray]:
-    """Return words whose features have mean zero and, over all, variance one; and the features."""
-    summed = unit(T @ words.vectors)
-    filled = weight * np.any(summed, axis=1)
-    centre = filled @ summed / max(filled.sum(), np.finfo(np.float64).tiny)
-    features = unit(summed - centre)
-    mean = weight @ features
-    variance = (weight @ np.square(features - mean)).mean()
-    scale = 1.0 / np.sqrt(variance) if variance > _ROUNDING[0] else 1.0
-    return words._replace(centre=centre, mean=mean, scale=scale), (features - mean) * scale
+def _centred(words: Words, T, weight: np.ndarray) -> Words:
+    """Return words that know the mean of the normalised sums of their vectors."""
+    centre, total = np.zeros(words.n_vectors), 0.0
+    for block in row_blocks(T.shape[0], words.n_vectors):
+        summed = unit(T[block] @ words.vectors)
+        filled = weight[block] * np.any(summed, axis=1)
+        centre += filled @ summed
+        total += filled.sum()
+    return words._replace(centre=centre / max(total, np.finfo(np.float64).tiny))
 
 
-def _start(words: Words, features: np.ndarray, rows: StartRows, n_components: int) -> LinearStart:
-    """Return the principal components of features, and the regression of the columns on them."""
-    values, axes = np.linalg.eigh((features.T * rows.weight) @ features)
+def _start(words: Words, T, rows: StartRows, n_components: int) -> LinearStart:
+    """Return the principal components of features, and the regression of the columns on them.
+
+    The features, several numbers for each component of each row, are made a block at a time.
+    """
+    words, covariance = _standardised(words, T, rows.weight)
+    values, axes = np.linalg.eigh(covariance)
     k = min(n_components, len(values))
     values, axes = values[::-1][:k], axes[:, ::-1][:, :k]
     told = values > max(_ROUNDING[0], _ROUNDING[1] * values[0])
     more = n_components - k
     axes = np.pad(np.where(told, axes, 0.0), ((0, 0), (0, more)))
     values = np.pad(np.where(told, values, 1.0), (0, more), constant_values=1.0)
-    decode = rows.loadings(features @ axes) / values[:, None]
+    blocks = row_blocks(T.shape[0], words.n_vectors)
+    codes = np.concatenate([words.features(T[block]) @ axes for block in blocks])
+    decode = rows.loadings(codes) / values[:, None]
     noise = np.maximum(rows.variance - values @ np.square(decode), 0.0)
     words = words._replace(axes=axes)
     return LinearStart(rows.mean, axes, decode, noise, np.ones(n_components), words)
+
+
+def _standardised(words: Words, T, weight: np.ndarray) -> tuple[Words, np.ndarray]:
+    """Return words whose features have mean zero and, over all, variance one; their covariance."""
+    mean, second = np.zeros(words.n_vectors), np.zeros((words.n_vectors, words.n_vectors))
+    words = words._replace(mean=mean, scale=1.0)
+    for block in row_blocks(T.shape[0], words.n_vectors):
+        features = words.features(T[block])
+        weighted = features.T * weight[block]
+        mean += weighted.sum(axis=1)
+        second += weighted @ features
+    covariance = second - np.outer(mean, mean)
+    variance = covariance.trace() / words.n_vectors
+    scale = 1.0 / np.sqrt(variance) if variance > _ROUNDING[0] else 1.0
+    return words._replace(mean=mean, scale=scale), covariance * scale**2

@@ -113,9 +113,9 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
 
     .. math::
 
-        d(x) = \frac{1}{2.3} \left[\frac{\|x - n(x)\|^2}{m_1} + \frac{\|x - c(x)\|^2}{m_2}
-        + 0.3\, \frac{\sum_j (x_j - r_j(x))^2 / s_j^2}{m_3}\right], \qquad
-        \text{score}(x) = -\frac{d(x)}{\max(t(x), 0.1)^{1/2}}
+        d(x) &= \frac{1}{2.3} \left[\frac{\|x - n(x)\|^2}{m_1} + \frac{\|x - c(x)\|^2}{m_2}
+        + 0.3\, \frac{\sum_j (x_j - r_j(x))^2 / s_j^2}{m_3}\right] \\
+        \text{score}(x) &= -\frac{d(x)}{\max(t(x), 0.1)^{1/2}}
 
     with :math:`m` the medians over the training rows, :math:`s_j` the root mean square error of the
     network in column j, and :math:`t(x)` the mean of :math:`\sqrt d` over the ten neighbours. The

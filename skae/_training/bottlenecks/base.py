@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -189,9 +189,13 @@ class BottleneckSpec(Specification, ABC):
     def code(self) -> str:
         """What codes are: "plain", "sparse" or "gaussian", as `Init.fit` is told."""
 
-    def units_for(self, n_dimensions: int) -> int:
-        """Return how many units the code of rows of so many dimensions has."""
-        return n_dimensions
+    def of_size(self, n_dimensions: int) -> tuple[int, Self]:
+        """Return the units of a code of rows of so many dimensions, and the bottleneck for it."""
+        return n_dimensions, self
+
+    def begun(self, at_model: bool) -> Self:
+        """Return the bottleneck once it is known whether the training starts at a model of rows."""
+        return self
 
     @abstractmethod
     def build(self, layout: Layout, seed: int) -> Bottleneck:

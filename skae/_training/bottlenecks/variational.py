@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,10 @@ from skae._training.bottlenecks.points import (
 from skae._validation import of_shape
 from skae.networks import Affine, Layout, linear_layers
 from skae.priors import Prior, StandardNormal
-from skae.schedules import Schedule
+from skae.schedules import LinearWarmup, Schedule
+
+# Share of a training over which the KL term comes in, where weights start at random.
+_WARMUP = 0.25
 
 #: Log standard deviations between these are what the encoder says; beyond, they are drawn in by at
 #: most one. An encoder is a line far from the training rows, and its exponential, without a bound,
@@ -242,7 +245,7 @@ class GaussianCode(BottleneckSpec):
 
     prior: Prior
     beta: float
-    kl_warmup: Schedule
+    kl_warmup: Schedule | None  # None: what suits the start, in a training that has `begun`
     free_bits: float
     n_importance_samples: int
 
@@ -260,7 +263,13 @@ class GaussianCode(BottleneckSpec):
     @property
     def settles_at(self) -> float:
         """While the KL term comes in, the objective gets worse."""
-        return self.kl_warmup.settles_at
+        return _known(self.kl_warmup).settles_at
+
+    def begun(self, at_model):
+        """Return the bottleneck with a warm-up: a model of the rows has nothing to find first."""
+        if self.kl_warmup is not None:
+            return self
+        return replace(self, kl_warmup=LinearWarmup(0.0 if at_model else _WARMUP))
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""
@@ -268,9 +277,15 @@ class GaussianCode(BottleneckSpec):
             layout.n_components,
             self.prior,
             self.beta,
-            self.kl_warmup,
+            _known(self.kl_warmup),
             self.free_bits,
             self.n_importance_samples,
             seed,
             choose_n_points(layout.n_features),
         )
+
+
+def _known(warmup: Schedule | None) -> Schedule:
+    if warmup is None:
+        raise TypeError("The warm-up is not known before `begun`.")
+    return warmup
