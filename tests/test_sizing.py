@@ -15,7 +15,7 @@ from torch import nn
 
 from skae import SparseAutoencoderTransformer, VAETransformer
 from skae._training.bottlenecks.sizing import SizingBottleneck
-from skae._training.size_curve import SizeCurve, size_curve
+from skae._training.size_curve import SizeCurve, size_curve, sizes_in_doubt
 from skae.exceptions import UnclearSizeWarning
 from skae.networks import CustomNetwork
 from tests.helpers import QUIET, every_estimator
@@ -154,6 +154,11 @@ def test_weights_count():
     assert weighed.n_components_ == alone.n_components_ == 2
 
 
+def test_the_batches_of_the_fit_are_not_those_of_the_search():
+    """With single rows in a step an epoch would be longer than all of the search."""
+    assert VAETransformer(**FAST, batch_size=1).fit(linear(600)).n_components_ == 3
+
+
 def test_rows_held_out_by_the_fit_are_not_looked_at():
     wild = {**FAST, "early_stopping": True, "validation_fraction": 0.5}
     one = VAETransformer(**wild).fit(X).size_curve_
@@ -206,6 +211,14 @@ def test_the_smallest_of_what_is_as_good_is_chosen():
     assert curve([-5.0, -3.0, -2.7, -2.65]).chosen == 3
     assert curve([-5.0, -3.0, -2.7, -2.65], error=0.5).chosen == 2
     assert curve([-3.0, -2.0, -1.0], first=4).chosen == 6
+
+
+def test_all_sizes_in_doubt_are_compared_or_some_in_even_ratios():
+    assert sizes_in_doubt(5, 20).tolist() == list(range(5, 21))
+    sizes = sizes_in_doubt(3, 150)
+    assert (sizes[0], sizes[-1]) == (3, 150)
+    assert len(sizes) <= 16
+    assert (sizes[1:] <= 1.4 * sizes[:-1]).all()
 
 
 def test_a_drop_is_seen_from_the_last_latent_that_is_chosen():

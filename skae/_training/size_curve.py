@@ -11,6 +11,7 @@ IN_USE = 0.1
 # A latent of so many times the next one's KL, and of so large a share of the largest, stands before
 # a drop.
 _DROP, _SHARE = 2.0, 1 / 3
+_MOST_COMPARED = 16  # sizes
 
 
 class SizeCurve(NamedTuple):
@@ -50,6 +51,13 @@ class SizeCurve(NamedTuple):
         last = self.kl[self.chosen - 1]
         after = self.kl[self.chosen] if len(self.kl) > self.chosen else 0.0
         return bool(last >= max(_DROP * after, _DROP * IN_USE, _SHARE * self.kl[0]))
+
+
+def sizes_in_doubt(fewest: int, most: int) -> np.ndarray:
+    """Return the sizes to compare: all if they are few, else some in even ratios."""
+    if most - fewest < _MOST_COMPARED:
+        return np.arange(fewest, most + 1)
+    return np.unique(np.geomspace(fewest, most, _MOST_COMPARED).round().astype(int))
 
 
 def size_curve(

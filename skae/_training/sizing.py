@@ -23,7 +23,7 @@ from skae._training.bottlenecks.sizing import SizingBottleneck, SizingCode
 from skae._training.build import build
 from skae._training.fitted import FittedModel
 from skae._training.rules import Sizing
-from skae._training.size_curve import SizeCurve, size_curve
+from skae._training.size_curve import SizeCurve, size_curve, sizes_in_doubt
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.trainer import hold_out, run
 from skae.exceptions import NonFiniteLossError
@@ -38,7 +38,6 @@ _STEPS_A_ROW, _STEPS = 1.6, (1_600, 4_000)
 _RATE = 6e-3
 # The first layer of the decoder is drawn as for four inputs, for few of them will be in use.
 _WIDTH_AT_START = 0.5
-_MOST_COMPARED = 16  # sizes
 # Of the search for the first price: cells, rows, and the highest.
 _CELLS, _ROWS, _HIGHEST_PRICE = 2**22, (64, 1_024), 100.0
 
@@ -81,6 +80,7 @@ def _as_searched(training: TrainingSpec, n_rows: int) -> TrainingSpec:
     """Return the training of the search: what a user wants of the fit itself does not apply."""
     return replace(
         training,
+        batch_size="auto",  # the price falls by epochs, of which small batches leave few
         learning_rate=WarmupStableDecay(),
         learning_rate_init=_RATE,
         early_stopping=True,
@@ -144,9 +144,7 @@ def _largest_eigenvalue(rows: Tensor) -> float:
 def _compare(model: FittedModel, X, index: np.ndarray, weight: np.ndarray | None) -> SizeCurve:
     """Return the scores of rows held out with the first few latents."""
     bottleneck: SizingBottleneck = model.net.module_.bottleneck
-    n_sizes = bottleneck.most - bottleneck.fewest + 1
-    places = np.linspace(bottleneck.fewest, bottleneck.most, min(n_sizes, _MOST_COMPARED))
-    sizes = np.unique(places.round().astype(int))
+    sizes = sizes_in_doubt(bottleneck.fewest, bottleneck.most)
     rows, scores = X[index], []
     for size in sizes:
         bottleneck.kept = int(size)

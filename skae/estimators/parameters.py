@@ -30,7 +30,12 @@ class SharedParameters(ABC):
         [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         'int or "auto"',
         """Number of latent dimensions, at least 1. More than there are features is allowed. "auto"
-        lets a search within the fit find it; see the user guide, "Choosing the size".""",
+        lets a search before the fit find how many the rows are worth (at most 256, and no more than
+        features; sparse codes have four units for each); the fit is then that of the number itself,
+        `n_components_`. `size_curve_` has what was compared, and `UnclearSizeWarning` says that the
+        number is one of several. The search trains a network of its own on at most 10,000 rows; see
+        the user guide, "Choosing the size". An error beside a ``network`` of modules of one
+        size.""",
     )
     _: KW_ONLY
     hidden_layer_sizes: Any = parameter(
