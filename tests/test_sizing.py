@@ -105,7 +105,7 @@ def test_a_fit_is_the_same_each_time_and_that_of_the_number_itself(Estimator):
 def test_the_curve_is_told_and_forgotten_by_the_next_fit():
     fitted = VAETransformer(**FAST).fit(X)
     curve = fitted.size_curve_
-    assert set(curve) == {"n_components", "score", "standard_error", "kl"}
+    assert set(curve) == {"n_components", "score", "standard_error", "kl", "chosen"}
     assert curve["n_components"][curve["score"].argmax()] == 3
     assert (np.diff(curve["n_components"]) > 0).all() and (curve["kl"][3:] < 0.1).all()
     fitted.set_params(n_components=2).fit(X)
@@ -196,6 +196,14 @@ def test_modules_of_one_size_are_an_error():
 def test_networks_that_are_made_for_each_size_are_searched():
     network = CustomNetwork(nn.Linear, nn.Linear)
     assert VAETransformer("auto", network=network, max_iter=2, random_state=0).fit(X).n_components_
+
+
+def test_what_was_learned_by_heart_is_left_to_factor_analysis():
+    rows = linear(n_rows=60, n_columns=30, k=4, noise=0.5)
+    message = "learned its rows by heart: factor analysis .* says 4"
+    with pytest.warns(UnclearSizeWarning, match=message):
+        fitted = VAETransformer(**{**FAST, "hidden_layer_sizes": (256,)}).fit(rows)
+    assert fitted.n_components_ == fitted.size_curve_["chosen"] == 4
 
 
 # The rule.
