@@ -210,6 +210,7 @@ def test_widths_of_posteriors_are_bounded_and_those_of_any_use_are_left():
 
 
 def test_a_posterior_that_is_too_narrow_is_drawn_back():
+    bottleneck = VariationalBottleneck(1, StandardNormal(), 1.0, Constant(), 0.0, 1, 0)
     for value, direction in ((-40.0, -1.0), (40.0, 1.0)):
         h = torch.tensor([[0.0, value]], requires_grad=True)
         bottleneck.diagnostics(h)["kl"].sum().backward()
