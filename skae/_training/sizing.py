@@ -43,6 +43,8 @@ _STEPS_A_ROW, _STEPS = 1.6, (1_600, 4_000)
 _RATE = 6e-3
 # The first layer of the decoder is drawn as for four inputs, for few of them will be in use.
 _WIDTH_AT_START = 0.5
+# So many nats a column more, and factor analysis says the size.
+_CLEARLY_BETTER = 0.01
 # Of the search for the first price: cells, rows, and the highest.
 _CELLS, _ROWS, _HIGHEST_PRICE = 2**22, (64, 1_024), 100.0
 
@@ -82,7 +84,8 @@ def find_size(
     if curve.has_drop or not model.likelihood.raw_is_linear:
         return curve
     linear = _compare_linear(model, X, part, held_out, curve)
-    return linear if linear.score.max() > curve.score.max() else curve
+    better = linear.score.max() - curve.score.max()
+    return linear if better > _CLEARLY_BETTER * X.shape[1] else curve
 
 
 def _as_searched(training: TrainingSpec, n_rows: int) -> TrainingSpec:
