@@ -160,7 +160,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         self.n_components_, self.sparse_method_ = model.spec.size, model.sparse_method
         self.__dict__.pop("size_curve_", None)  # of a fit before
         if model.size_curve is not None:
-            self.size_curve_ = model.size_curve._asdict()
+            self.size_curve_ = model.size_curve.told()
         self.history_ = model.history()
         self.n_iter_ = len(model.net.history)
         self.loss_curve_ = self.history_.get("objective", [])
@@ -196,10 +196,20 @@ def _unclear_size(model: FittedModel) -> Warning | None:
     curve = model.size_curve
     if curve is None or curve.has_drop:
         return None
-    about = ", ".join(f"{kl:.2g}" for kl in curve.kl[max(0, curve.chosen - 3) : curve.chosen + 2])
+    first, last, taken = curve.n_components[0], curve.n_components[-1], curve.chosen
+    if curve.is_linear:
+        why = (
+            "The search for the size learned its rows by heart: factor analysis describes rows "
+            f"held out better, and says {taken}"
+        )
+    else:
+        about = ", ".join(f"{kl:.2g}" for kl in curve.kl[max(0, taken - 3) : taken + 2])
+        why = (
+            f"The KL of the latents falls without a drop ({about} nats about the last one taken, "
+            f"of {taken})"
+        )
     return UnclearSizeWarning(
-        f"The KL of the latents falls without a drop ({about} nats about the last one taken), so "
-        f"that n_components='auto', which came to {curve.chosen}, is one of several sizes that "
-        f"describe the rows nearly alike: size_curve_ compares those from {curve.n_components[0]} "
-        f"to {curve.n_components[-1]}. Take what suits the use, or search with a score of your own."
+        f"{why}. So n_components='auto' is one of several sizes that describe the rows nearly "
+        f"alike; size_curve_ compares those from {first} to {last}. Take what suits the use, or "
+        "search with a score of your own."
     )
