@@ -49,7 +49,7 @@ def build(
     starts = start is not None and start.words is None
     training = choose_rates(training, finds_length(spec, training, len(index), starts))
     is_model = start is not None and likelihood.raw_is_linear
-    spec = replace(spec, bottleneck=spec.bottleneck.begun(is_model))
+    spec = replace(spec, bottleneck=spec.bottleneck.begun(is_model, spec.n_components))
     columns = _in_units_of(of_rows, columns, likelihood)
     plan = choose_plan(spec.sparse_method, X, likelihood, columns, device)
     # A function and no module, of which skorch would make a copy with other arguments.

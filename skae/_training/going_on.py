@@ -25,6 +25,8 @@ from skae.exceptions import NonFiniteLossError
 
 # Of a model, what may change; and what "auto" leaves as it came to be.
 _FREE, _CHOSEN_ONCE = ("sampler",), ("input_scaling", "sparse_method")
+# Of a bottleneck, what None leaves as it came to be.
+_LEFT_OPEN = ("kl_warmup", "n_active")
 # What a training sets of a net that is there.
 _SETTINGS = ("lr", "weight_decay", "seed", "verbose", "callbacks", "callbacks_")
 
@@ -61,7 +63,7 @@ def _unseen(was: Any, now: Any) -> str:
 
 def _other_words(model: FittedModel, name: str) -> tuple:
     """Return what can be asked for instead of what a model was built with, and means the same."""
-    if name == "kl_warmup":
+    if name in _LEFT_OPEN:
         return (None,)
     if name not in _CHOSEN_ONCE:
         return ()

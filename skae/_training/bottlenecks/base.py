@@ -193,8 +193,11 @@ class BottleneckSpec(Specification, ABC):
         """Return how many units the code of rows of so many dimensions has."""
         return n_dimensions
 
-    def begun(self, at_model: bool) -> Self:
-        """Return the bottleneck once it is known whether the training starts at a model of rows."""
+    def begun(self, at_model: bool, n_components: int) -> Self:
+        """Return the bottleneck of a training that begins, with what was left open.
+
+        Known by now are the size of the code, and whether the start is a model of the rows.
+        """
         return self
 
     @abstractmethod

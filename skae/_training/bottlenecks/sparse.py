@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -164,7 +164,7 @@ class SparseCode(BottleneckSpec):
     """Makes a `SparseBottleneck`."""
 
     sparsity: Sparsity
-    n_active: float | None  # None: a quarter of the units, at least 1
+    n_active: float | None  # None: a quarter of the units, in a training that has `begun`
     sparsity_weight: float | str  # "auto": steered, or 1 where it cannot be
 
     code = "sparse"
@@ -182,7 +182,16 @@ class SparseCode(BottleneckSpec):
         """Return four units a dimension, so that as many as there are dimensions can be active."""
         return max(_UNITS_A_DIMENSION * n_dimensions, math.ceil(self.n_active or 0))
 
+    def begun(self, at_model, n_components):
+        """Return the bottleneck with the number of active units."""
+        if self.n_active is not None:
+            return self
+        return replace(self, n_active=float(max(1, n_components // _UNITS_A_DIMENSION)))
+
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""
-        n_active = self.n_active or float(max(1, layout.n_components // _UNITS_A_DIMENSION))
-        return SparseBottleneck(layout.n_components, self.sparsity, n_active, self._weight, seed)
+        if self.n_active is None:
+            raise TypeError("The number of active units is not known before `begun`.")
+        return SparseBottleneck(
+            layout.n_components, self.sparsity, self.n_active, self._weight, seed
+        )
