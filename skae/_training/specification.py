@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from skae._training.bottlenecks import BottleneckSpec
 from skae._training.plain_data import Specification
@@ -13,14 +13,17 @@ from skae.likelihoods import Likelihood
 from skae.networks import Layout, Network
 from skae.noise import Noise
 from skae.samplers import Sampler
-from skae.schedules import Constant
+from skae.schedules import Constant, Schedule
+
+# What is settled before the engine gets to it is Any to it; what may be written stands beside.
+Auto = Literal["auto"]
 
 
 @dataclass(frozen=True, eq=False)
 class ModelSpec(Specification):
     """What a model is. Two models of one specification differ by their rows and seed alone."""
 
-    n_components: Any  # an int, or "auto" until the rows have said how many
+    n_components: Annotated[Any, int | Auto]  # "auto" until the rows have said how many
     hidden_layer_sizes: tuple[int, ...]
     activation: str  # a name in `ACTIVATIONS`
     network: Network
@@ -53,8 +56,8 @@ class TrainingSpec(Specification):
     batch_size: int | str  # "auto": see `auto.py`, as for the other fields that take it
     max_iter: int | str
     optimizer: str | Callable
-    learning_rate: Any  # a Schedule, or "auto": see `auto.choose_rates`
-    learning_rate_init: Any  # a number, or "auto"
+    learning_rate: Annotated[Any, Schedule | Auto]  # see `auto.choose_rates`
+    learning_rate_init: Annotated[Any, float | Auto]
     alpha: float
     l1_ratio: float
     tol: float

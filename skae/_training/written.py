@@ -14,7 +14,7 @@ from abc import ABC
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 
@@ -117,7 +117,8 @@ class _Reader:
         parts = {part: self.back(one, f"{part} of {name}") for part, one in written.items()}
         if issubclass(kind, Component):
             return kind(**parts).check()
-        for field, hint in typing.get_type_hints(kind).items():
+        for field, hint in typing.get_type_hints(kind, include_extras=True).items():
+            hint = hint.__metadata__[0] if typing.get_origin(hint) is Annotated else hint
             if field in parts and not _fits(parts[field], hint):
                 _raise_malformed(f"{field} of {name}", _words(hint), parts[field])
         return kind(**parts)
@@ -135,6 +136,8 @@ def _fits(value: Any, hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin in (UnionType, typing.Union):
         return any(_fits(value, one) for one in typing.get_args(hint))
+    if origin is Literal:
+        return value in typing.get_args(hint)
     if origin is tuple:
         kind = typing.get_args(hint)[0]
         return isinstance(value, tuple) and all(_fits(item, kind) for item in value)
@@ -148,6 +151,11 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _words(hint: Any) -> str:
+    origin = typing.get_origin(hint)
+    if origin in (UnionType, typing.Union):
+        return " or ".join(map(_words, typing.get_args(hint)))
+    if origin is Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
     return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
