@@ -19,6 +19,7 @@ from skae._training.bottlenecks import BottleneckSpec
 from skae._training.fit import fit_model
 from skae._training.fitted import FittedModel
 from skae._training.going_on import check_can_go_on
+from skae._training.size_curve import SizeCurve
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.trainer import unchanged_on_error
 from skae._validation import restored_on_error, within_support
@@ -83,7 +84,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         SupportError
             A value lies outside the support of the likelihood.
         NonFiniteLossError
-            The loss or a weight stopped being finite. The last finite weights stay.
+            The loss or a weight stopped being finite. The last finite weights stay; where it was in
+            the search for ``n_components="auto"``, the estimator as it was before.
         """
         resume = self.warm_start and hasattr(self, "net_")
         return self._fit(X, sample_weight, resume, one_epoch=False)
@@ -122,8 +124,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         specs = self._specifications(previous) if previous else None
         if previous and specs:  # before anything is said about the rows
             check_can_go_on(previous, *specs)
-        # The last finite weights are worth keeping.
-        with restored_on_error(self, but=(NonFiniteLossError,)), unchanged_on_error(previous):
+        with restored_on_error(self, unless=_had_a_model), unchanged_on_error(previous):
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
             spec, training = specs or self._specifications(previous)
             if one_epoch:
@@ -133,8 +134,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
             try:
                 model = fit_model(X, weight, spec, training, previous, names)
             except NonFiniteLossError as error:
-                self._record(error.model)
-                error.model = None  # an error may be sent to another process
+                if error.model is not None:  # else the search for its size failed
+                    self._record(error.model)
                 raise
             complaint = self._record(model)
         if previous is None:
@@ -160,7 +161,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         self.n_components_, self.sparse_method_ = model.spec.n_components, model.sparse_method
         self.__dict__.pop("size_curve_", None)  # of a fit before
         if model.size_curve is not None:
-            self.size_curve_ = model.size_curve._asdict()
+            sizes = _sizes_compared(model, model.size_curve)
+            self.size_curve_ = {**model.size_curve._asdict(), "n_components": sizes}
         self.history_ = model.history()
         self.n_iter_ = len(model.net.history)
         self.loss_curve_ = self.history_.get("objective", [])
@@ -191,15 +193,32 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         return tags
 
 
+def _had_a_model(error: BaseException) -> bool:
+    """Return whether an error came with a model, whose last finite weights are worth keeping.
+
+    It then lets go of it, for an error may be sent to another process.
+    """
+    if not isinstance(error, NonFiniteLossError) or error.model is None:
+        return False
+    error.model = None
+    return True
+
+
+def _sizes_compared(model: FittedModel, curve: SizeCurve) -> np.ndarray:
+    """Return the sizes of a search in components; of sparse codes these are several a latent."""
+    return np.array([model.spec.bottleneck.units_for(int(n)) for n in curve.n_components])
+
+
 def _unclear_size(model: FittedModel) -> Warning | None:
     """Return what to warn of where "the" number of latents is a matter of taste."""
     curve = model.size_curve
     if curve is None or curve.has_drop:
         return None
+    sizes = _sizes_compared(model, curve)
     about = ", ".join(f"{kl:.2g}" for kl in curve.kl[max(0, curve.chosen - 3) : curve.chosen + 2])
     return UnclearSizeWarning(
         f"The KL of the latents falls without a drop ({about} nats about the last one taken), so "
-        f"that n_components='auto', which came to {curve.chosen}, is one of several sizes that "
-        f"describe the rows nearly alike: size_curve_ compares those from {curve.n_components[0]} "
-        f"to {curve.n_components[-1]}. Take what suits the use, or search with a score of your own."
+        f"that the {model.spec.n_components} that n_components='auto' found are one of several "
+        f"numbers that describe the rows nearly alike: size_curve_ compares those from {sizes[0]} "
+        f"to {sizes[-1]}. Take what suits the use, or search with a score of your own."
     )
