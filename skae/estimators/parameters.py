@@ -30,7 +30,8 @@ class SharedParameters(ABC):
         [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         'int or "auto"',
         """Number of latent dimensions, at least 1. More than there are features is allowed. "auto"
-        lets a search within the fit find it; see the user guide, "Choosing the size".""",
+        lets a search within the fit find it, with batches, an optimiser and rates of its own and a
+        standard normal prior; see the user guide, "Choosing the size".""",
     )
     _: KW_ONLY
     hidden_layer_sizes: Any = parameter(
@@ -66,9 +67,9 @@ class SharedParameters(ABC):
         "pca" for `AutoencoderTransformer`, both with a Gaussian likelihood; "cooccurrence" for
         `AutoencoderTransformer` and `DenoisingAETransformer` whatever the likelihood, where no
         value is below zero, at most a tenth is not zero, there are at least 100 distinct rows and
-        100 columns, and the training does not begin with `partial_fit`; else "random". Any but
-        "auto" and "random" is an error beside a ``network`` without a linear path, such as your own
-        modules, and "cooccurrence" beside sparse codes or a prior. See
+        100 columns that are not empty, and the training does not begin with `partial_fit`; else
+        "random". Any but "auto" and "random" is an error beside a ``network`` without a linear
+        path, such as your own modules, and "cooccurrence" beside sparse codes or a prior. See
         `skae.inits`.""",
         Init,
         also=("auto",),
@@ -189,7 +190,8 @@ class SharedParameters(ABC):
         """Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at
         most 200 (or those for 500 steps, if they are more); where batches are sparse, about 5,000
         steps in at most 60 epochs. Plain codes that start at principal components get at most 100
-        epochs, at co-occurrence 5,000 steps and at most 15 epochs. Where
+        epochs, at co-occurrence 5,000 steps and at most 15 epochs (3,000 and 18 with a Gaussian
+        likelihood). Where
         ``early_stopping="auto"`` finds out how long a training is to be, each of the two trainings
         has at most 10,000 steps, and 100 epochs or those for 500 steps.""",
     )
@@ -276,10 +278,11 @@ class SharedParameters(ABC):
     n_components_ : int
         Number of latent dimensions.
     size_curve_ : dict of str to ndarray
-        Only with ``n_components="auto"``. The sizes that were compared ("n_components"), the lower
-        bound of log p(x) of rows held out for each ("score", nats a row), the standard error of its
-        difference from the best ("standard_error"), and the mean KL of each latent of the network
-        of the search ("kl", nats, the largest first).
+        Only with ``n_components="auto"``, and of two distinct rows at least. The sizes that were
+        compared ("n_components"; sparse codes have four units for a latent of the search), the
+        lower bound of log p(x) of rows held out for each ("score", nats a row), the standard error
+        of its difference from the best ("standard_error"), and the mean KL of each latent of the
+        network of the search ("kl", nats, the largest first).
     likelihood_ : Likelihood
         The likelihood of the fit: what a name, or "auto", came to.
     sparse_method_ : {"dense", "exact", "sampled"}
