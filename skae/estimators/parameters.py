@@ -217,9 +217,9 @@ class SharedParameters(ABC):
         weights that were best for them. "auto" does more where the start is found in closed
         form from the columns and rows held out can judge (`VAETransformer` and
         `AutoencoderTransformer`, with another ``init`` than "random", and no texts), in a first fit
-        on 40 to 10,000 distinct rows with ``max_iter="auto"``: rows held
-        out (at least 20) say after how many epochs an average of the weights is best for them, 0 if
-        the start is; then all rows are trained on for as many, and the average is kept.
+        on 40 to 10,000 distinct rows with ``max_iter="auto"`` and another ``optimizer`` than "sgd":
+        rows held out (at least 20) say after how many epochs an average of the weights is best for
+        them, 0 if the start is; then all rows are trained on for as many, and the average is kept.
         ``callbacks`` and ``verbose`` see this second training alone. Everywhere else "auto" is
         False.""",
     )
