@@ -1,5 +1,6 @@
 """Autoencoders that behave like scikit-learn transformers."""
 
+from skae._training.together import together
 from skae.estimators import (
     AutoencoderTransformer,
     DenoisingAETransformer,
@@ -14,6 +15,7 @@ __all__ = [
     "DenoisingAETransformer",
     "SparseAutoencoderTransformer",
     "VAETransformer",
+    "together",
 ]
 
 __version__ = "0.1.0"

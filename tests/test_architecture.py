@@ -58,7 +58,7 @@ LAYER = {
 # What the files of a layer may import from skae. A vocabulary file imports no other one, but where
 # a vocabulary is a folder, its files import each other.
 MAY_IMPORT = {
-    "front": {"estimators", "outliers"},
+    "front": {"estimators", "outliers", "training"},
     "outliers": {"outliers", "estimators", "ground", "exceptions"},
     "estimators": {"estimators", "training", "vocabulary", "kernels", "ground", "exceptions"},
     "training": {"training", "vocabulary", "kernels", "ground", "exceptions"},
@@ -101,6 +101,7 @@ HOME_OF_PRIVATE = {
     "_ConvNd": "skae/_modules.py",
     "_version": "skae/_modules.py",
     "_foreach_add_": "skae/_kernels/optimizer.py",
+    "_foreach_lerp_": "skae/_kernels/optimizer.py",
     "_fused_adamw_": "skae/_kernels/optimizer.py",
     "_set_training": "skae/_training/net.py",
 }

@@ -202,6 +202,10 @@ MALFORMED = {
         lambda data: changed(data, n_components="3"),
         "n_components .* must be int or 'auto'. Got '3'",
     ),
+    "another word": (
+        lambda data: changed(data, n_components="mle"),
+        "n_components .* must be int or 'auto'. Got 'mle'",
+    ),
     "a name": (lambda data: changed(data, likelihood="gaussian"), "must be Likelihood. Got 'gauss"),
     "of a kind": (lambda data: changed(data, hidden_layer_sizes=[8]), r"hidden_layer.*Got \[8\]"),
     "a tuple": (

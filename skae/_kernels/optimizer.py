@@ -98,21 +98,40 @@ def _count(steps: list[Tensor]) -> None:
 
 def _fused_step(group: dict, parameters: list[Any], states: list[dict]) -> None:
     """Make the step of a group; steps are counted."""
-    torch._fused_adamw_(
+    fused_adamw(
         parameters,
         [parameter.grad for parameter in parameters],
         [state["exp_avg"] for state in states],
         [state["exp_avg_sq"] for state in states],
-        [],
         [state["step"] for state in states],
         lr=group["lr"],
+        weight_decay=group["weight_decay"],
         beta1=group["betas"][0],
         beta2=group["betas"][1],
-        weight_decay=group["weight_decay"],
         eps=group["eps"],
-        amsgrad=False,
-        maximize=False,
     )
+
+
+def fused_adamw(
+    parameters: list[Any],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    steps: list[Tensor],
+    **settings: Any,
+) -> None:
+    """Make a step of AdamW of all parameters; steps, one for each of them, are counted.
+
+    The settings are "lr", "weight_decay", "beta1", "beta2" and "eps".
+    """
+    torch._fused_adamw_(
+        parameters, gradients, means, squares, [], steps, **settings, amsgrad=False, maximize=False
+    )
+
+
+def lerp_all(tensors: list[Tensor], ends: list[Tensor], share: float) -> None:
+    """Move each tensor by a share of the way to another, in one call."""
+    torch._foreach_lerp_(tensors, ends, share)
 
 
 class SGD(_UncompiledMixin, torch.optim.SGD):

@@ -236,6 +236,10 @@ class BatchIterator:
             # The columns come last: one more would be drawn where a block of rows ends.
             yield from map(Batch, x.split(sizes), weight, columns)
 
+    def order(self) -> Tensor:
+        """Return the rows of the next pass, in its order; it is then made."""
+        return self._order(self._generator())
+
     def _generator(self) -> torch.Generator | None:
         if self.seed is None:
             return None

@@ -49,7 +49,7 @@ def build(
     starts = start is not None and start.words is None
     training = choose_rates(training, finds_length(spec, training, len(index), starts))
     is_model = start is not None and likelihood.raw_is_linear
-    spec = replace(spec, bottleneck=spec.bottleneck.begun(is_model, spec.n_components))
+    spec = replace(spec, bottleneck=spec.bottleneck.begun(is_model))
     columns = _in_units_of(of_rows, columns, likelihood)
     plan = choose_plan(spec.sparse_method, X, likelihood, columns, device)
     # A function and no module, of which skorch would make a copy with other arguments.
@@ -91,7 +91,7 @@ def _start(
     if isinstance(spec.init, Random):  # which does not ask for rows
         return None
     seed = derive_seed(training.seed, Stream.START)
-    return spec.init.fit(rows(), spec.n_components, spec.bottleneck.code, seed)
+    return spec.init.fit(rows(), spec.size, spec.bottleneck.code, seed)
 
 
 def _scalings(
@@ -146,7 +146,7 @@ def _make_net(module: Any, training: TrainingSpec, device: str) -> AutoencoderNe
         module,
         WeightedSum,
         optimizer=training.optimizer,
-        lr=training.learning_rate_init,
+        lr=training.highest_rate,
         weight_decay=training.weight_decay,
         device=device,
         callbacks=list(training.callbacks),

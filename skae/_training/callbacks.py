@@ -15,6 +15,8 @@ from skae._training.optimizers import roles_of
 from skae._training.rules import Rule, is_finite, is_worth_keeping
 from skae.exceptions import NonFiniteLossError
 
+# Weight of the older ones in an average of weights.
+_DECAY = 0.98
 # What a group of an optimiser is told of a training.
 _RATES = ("lr", "initial_lr", "weight_decay")
 
@@ -134,8 +136,12 @@ class Clock(Callback):
     def on_epoch_begin(self, net, **kwargs):
         """Tell the share of the training that is done."""
         net.module_.train()
+        self.tell(net.module_.bottleneck)
+
+    def tell(self, bottleneck):
+        """Tell a bottleneck that an epoch begins."""
         progress = self.epoch / self.n_epochs if self.n_epochs > 1 else 1.0
-        net.module_.bottleneck.on_epoch_begin(progress)
+        bottleneck.on_epoch_begin(progress)
         self.epoch += 1
 
 
@@ -153,7 +159,7 @@ class Averaging(Callback):
         Weight of the older ones.
     """
 
-    def __init__(self, decay=0.98):
+    def __init__(self, decay=_DECAY):
         self.decay = decay
 
     def on_train_begin(self, net, **kwargs):
@@ -167,7 +173,7 @@ class Averaging(Callback):
         """Take the weights of one more step."""
         if training:
             self.step += 1
-            share = max(1.0 - self.decay, 9.0 / (10.0 + self.step))
+            share = newest_share(self.step, self.decay)
             for average, weight in zip(self.average, self.weights, strict=True):
                 average.lerp_(weight, share)
 
@@ -199,6 +205,11 @@ class Averaging(Callback):
             weight.copy_(average)
             average.copy_(kept)
         self.swapped = not self.swapped
+
+
+def newest_share(step: int, decay: float = _DECAY) -> float:
+    """Return the share of the newest weights in an average after so many steps."""
+    return max(1.0 - decay, 9.0 / (10.0 + step))
 
 
 class FiniteGuard(Callback):
@@ -236,14 +247,7 @@ class FiniteGuard(Callback):
         epoch, self.kept = len(net.history), None
         net.lowest_losses = self.lowest_losses
         del net.history[-1]
-        what = "the loss or a weight was not"
-        if buffer is not None:
-            what = f"buffer {buffer!r} was no longer"
-        raise NonFiniteLossError(
-            f"Training stopped: {what} finite in epoch {epoch} (loss {loss!r}). "
-            "The weights of the epoch before are kept.",
-            buffer=buffer,
-        )
+        raise not_finite(epoch, loss, buffer)
 
     def _keep(self, net) -> None:
         if self.epoch >= self.n_epochs:
@@ -256,6 +260,18 @@ class FiniteGuard(Callback):
     def on_train_end(self, net, **kwargs):
         """Let the kept weights go."""
         self.kept = None
+
+
+def not_finite(epoch: int, loss: float, buffer: str | None = None) -> NonFiniteLossError:
+    """Return the error that ends a training with the weights of the epoch before."""
+    what = "the loss or a weight was not"
+    if buffer is not None:
+        what = f"buffer {buffer!r} was no longer"
+    return NonFiniteLossError(
+        f"Training stopped: {what} finite in epoch {epoch} (loss {loss!r}). "
+        "The weights of the epoch before are kept.",
+        buffer=buffer,
+    )
 
 
 class SoftThreshold(Callback):

@@ -214,7 +214,7 @@ class FittedModel:
             )
             self.sampler = sampler
         codes = self.sampler.sample(n_samples, numpy_generator(seed, Stream.CODES))
-        return of_shape(codes, (n_samples, self.spec.n_components), self.sampler, "sample")
+        return of_shape(codes, (n_samples, self.spec.size), self.sampler, "sample")
 
     def _totals_for(self, codes, rows) -> np.ndarray | None:
         """Return the total of each row to be decoded, where the likelihood is given totals."""

@@ -25,8 +25,6 @@ from skae.exceptions import NonFiniteLossError
 
 # Of a model, what may change; and what "auto" leaves as it came to be.
 _FREE, _CHOSEN_ONCE = ("sampler",), ("input_scaling", "sparse_method")
-# Of a bottleneck, what None leaves as it came to be.
-_LEFT_OPEN = ("kl_warmup", "n_active")
 # What a training sets of a net that is there.
 _SETTINGS = ("lr", "weight_decay", "seed", "verbose", "callbacks", "callbacks_")
 
@@ -63,7 +61,7 @@ def _unseen(was: Any, now: Any) -> str:
 
 def _other_words(model: FittedModel, name: str) -> tuple:
     """Return what can be asked for instead of what a model was built with, and means the same."""
-    if name in _LEFT_OPEN:
+    if name in ("kl_warmup", "n_active"):  # found out once it is known where the training starts
         return (None,)
     if name not in _CHOSEN_ONCE:
         return ()
@@ -124,7 +122,7 @@ def following(net: AutoencoderNet, training: TrainingSpec) -> Iterator[None]:
 
 def _follow(net: AutoencoderNet, training: TrainingSpec) -> None:
     net.seed, net.verbose = training.seed, training.verbose
-    rates = training.learning_rate_init, training.weight_decay
+    rates = training.highest_rate, training.weight_decay
     if rates != (net.lr, net.weight_decay):  # else they are what a callback may have made of them
         set_rates(net.optimizer_, *rates)
         net.lr, net.weight_decay = rates

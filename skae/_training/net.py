@@ -153,7 +153,10 @@ class AutoencoderNet(NeuralNet):
         self._train_generator = torch_generator(
             self.seed, Stream.TRAINING, len(self.history), device=self.device
         )
-        self._valid_generator = torch_generator(self.seed, Stream.VALIDATION, device=self.device)
+        if dataset_valid is not None:
+            self._valid_generator = torch_generator(
+                self.seed, Stream.VALIDATION, device=self.device
+            )
 
     def train_step(self, batch, **fit_params):
         """Make a step.
@@ -163,7 +166,7 @@ class AutoencoderNet(NeuralNet):
         statistics of a batch normalisation move with each.
         """
         module = self.module_
-        batch = module.draw_for(batch, self._train_generator)
+        batch = self.drawn(batch, training=True)
         module.bottleneck.begin_step()
         if isinstance(self.optimizer, str):
             step = self._step_without_closure(batch, **fit_params)
@@ -172,6 +175,11 @@ class AutoencoderNet(NeuralNet):
         module.bottleneck.end_step()
         module.begins = False
         return step
+
+    def drawn(self, batch: Batch, training: bool) -> Batch:
+        """Return a batch with all that is random in a step on it."""
+        generator = self._train_generator if training else self._valid_generator
+        return self.module_.draw_for(batch, generator)
 
     def _step_without_closure(self, batch, **fit_params):
         """Make the step of the parent but for the closure, which no named optimiser needs."""
@@ -199,7 +207,7 @@ class AutoencoderNet(NeuralNet):
     def validation_step(self, batch, **fit_params):
         """Compute the loss of a batch of held-out rows."""
         with torch.no_grad():
-            loss, terms = self._loss(self.module_.draw_for(batch, self._valid_generator))
+            loss, terms = self._loss(self.drawn(batch, training=False))
         return {"loss": loss, "y_pred": None, "terms": terms}
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
@@ -214,16 +222,21 @@ class AutoencoderNet(NeuralNet):
             record.add(step["loss"], step["terms"], len(batch.x))
             self.notify("on_batch_end", batch=batch, training=training, **step)
         self._unheard = set()
-        for name, value in record.means().items():
-            self.history.record(f"{prefix}_{name}", value)
+        self.record_epoch(prefix, record.means(), len(record.sizes))
+
+    def record_epoch(self, prefix: str, means: dict[str, float], n_batches: int) -> None:
+        """Write the mean of loss, objective and each term into the history."""
+        row = self.history[-1]  # each look at the history takes as long as a small product
+        row.update({f"{prefix}_{name}": value for name, value in means.items()})
         self._record_best(f"{prefix}_loss")
-        self.history.record(f"{prefix}_batch_count", len(record.sizes))
+        row[f"{prefix}_batch_count"] = n_batches
 
     def _record_best(self, name: str) -> None:
         """Note whether a loss is the lowest so far: what skorch's Checkpoint looks at."""
-        loss, best = self.history[-1, name], self.lowest_losses.get(name, math.inf)
+        row = self.history[-1]
+        loss, best = row[name], self.lowest_losses.get(name, math.inf)
         is_best = math.isfinite(loss) and loss < best
-        self.history.record(f"{name}_best", is_best)
+        row[f"{name}_best"] = is_best
         self.lowest_losses[name] = loss if is_best else best
 
     def _check_is_declared(self, loss: torch.Tensor) -> None:

@@ -67,7 +67,7 @@ def find_size(
     _prepare(model, X, part[0])
     n_batches = -(-len(part[0]) // choose_batch_size(training.batch_size, len(part[0])))
     n_steps = np.clip(_STEPS_A_ROW * len(part[0]), *_STEPS)
-    rule = Sizing(training.learning_rate, math.ceil(n_steps / n_batches))
+    rule = Sizing(training.schedule, math.ceil(n_steps / n_batches))
     try:
         run(model, X, *part, training, rule)
     except NonFiniteLossError as error:

@@ -30,6 +30,8 @@ from skae._training.fitted import FittedModel
 from skae._training.moments import Moment
 from skae._training.net import AutoencoderNet
 from skae._training.rules import Convergence, Repeat, Rule, Trial
+from skae._training.side_by_side.meeting import trained_with_others
+from skae._training.side_by_side.run import Run
 from skae._training.specification import TrainingSpec
 from skae._training.threads import threads_for
 from skae.exceptions import NonFiniteLossError
@@ -78,7 +80,7 @@ def train(
         run(model, X, index, weight, training, length)
         return length.came_to_an_end
     rule = Convergence(
-        training.learning_rate,
+        training.schedule,
         choose_n_epochs(training.max_iter, len(index), training.batch_size, _kind(model)),
         training.tol,
         training.n_iter_no_change,
@@ -110,7 +112,7 @@ def find_length(
     n_epochs = choose_n_epochs(training.max_iter, n_rows, training.batch_size, "twice")
     n_batches = -(-n_rows // choose_batch_size(training.batch_size, n_rows, "twice"))
     patience = max(training.n_iter_no_change, -(-_STEPS_OF_PATIENCE // n_batches))
-    rule = Trial(training.learning_rate, n_epochs, patience)
+    rule = Trial(training.schedule, n_epochs, patience)
     try:
         run(model, X, *part, training, rule, held_out)
     except NonFiniteLossError as error:
@@ -136,14 +138,15 @@ def run(
     The callbacks of the engine are added to the net for this training only.
     """
     net, csr = model.net, model.net.module_.takes_csr
-    if held_out is not None:
-        kept = make_rows(X, *held_out, model.scaling, net.device, csr)
-        net.train_split = predefined_split(kept)
+    kept = None if held_out is None else make_rows(X, *held_out, model.scaling, net.device, csr)
     rows = make_rows(X, index, weight, model.scaling, net.device, csr, net.module_.plan.n_sampled)
     for block in row_blocks(len(rows), cells_per_row(X) if csr else X.shape[1]):
         net.module_.encoder_input.observe(rows.take(torch.arange(block.start, block.stop)))
     net.batch_size = choose_batch_size(training.batch_size, len(rows), _kind(model))
     net.max_epochs = rule.n_epochs
+    if trained_with_others(Run(model, training, rule, rows, kept)):
+        return
+    net.train_split = None if kept is None else predefined_split(kept)
     n_batches = -(-len(rows) // net.batch_size)
     monitor = "train_objective" if held_out is None else "valid_objective"
     first = _first(model, training, rule, n_batches)

@@ -14,7 +14,7 @@ from abc import ABC
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral, Real
 from types import UnionType
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -117,8 +117,7 @@ class _Reader:
         parts = {part: self.back(one, f"{part} of {name}") for part, one in written.items()}
         if issubclass(kind, Component):
             return kind(**parts).check()
-        for field, hint in typing.get_type_hints(kind, include_extras=True).items():
-            hint = hint.__metadata__[0] if typing.get_origin(hint) is Annotated else hint
+        for field, hint in typing.get_type_hints(kind).items():
             if field in parts and not _fits(parts[field], hint):
                 _raise_malformed(f"{field} of {name}", _words(hint), parts[field])
         return kind(**parts)
@@ -136,8 +135,8 @@ def _fits(value: Any, hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin in (UnionType, typing.Union):
         return any(_fits(value, one) for one in typing.get_args(hint))
-    if origin is Literal:
-        return value in typing.get_args(hint)
+    if origin is typing.Literal:
+        return isinstance(value, str) and value in typing.get_args(hint)
     if origin is tuple:
         kind = typing.get_args(hint)[0]
         return isinstance(value, tuple) and all(_fits(item, kind) for item in value)
@@ -151,11 +150,11 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _words(hint: Any) -> str:
-    origin = typing.get_origin(hint)
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (UnionType, typing.Union):
-        return " or ".join(map(_words, typing.get_args(hint)))
-    if origin is Literal:
-        return " or ".join(map(repr, typing.get_args(hint)))
+        return " or ".join(map(_words, parts))
+    if origin is typing.Literal:
+        return " or ".join(map(repr, parts))
     return hint.__name__ if isinstance(hint, type) else str(hint)
 
 

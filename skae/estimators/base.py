@@ -158,7 +158,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
     def _record(self, model: FittedModel) -> Warning | None:
         """Set the fitted attributes that tell how the training went; return what to warn of."""
         self._model, self.net_ = model, model.net
-        self.n_components_, self.sparse_method_ = model.spec.n_components, model.sparse_method
+        self.n_components_, self.sparse_method_ = model.spec.size, model.sparse_method
         self.__dict__.pop("size_curve_", None)  # of a fit before
         if model.size_curve is not None:
             sizes = _sizes_compared(model, model.size_curve)
@@ -206,7 +206,7 @@ def _had_a_model(error: BaseException) -> bool:
 
 def _sizes_compared(model: FittedModel, curve: SizeCurve) -> np.ndarray:
     """Return the sizes of a search in components; of sparse codes these are several a latent."""
-    return np.array([model.spec.bottleneck.units_for(int(n)) for n in curve.n_components])
+    return np.array([model.spec.bottleneck.of_size(int(n))[0] for n in curve.n_components])
 
 
 def _unclear_size(model: FittedModel) -> Warning | None:

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skae._tables import to_sparse_interface
 from skae._training.bottlenecks import SparseCode
+from skae._training.bottlenecks.sparse import UNITS_AN_ACTIVE_ONE
 from skae._validation import resolve
 from skae.constraints import Interval, StrOptions
 from skae.estimators.base import BaseAutoencoder
@@ -134,9 +135,10 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         return SparseCode(sparsity, self._n_active(), weight)
 
     def _n_active(self) -> float | None:
+        auto = isinstance(self.n_components, str)
         if self.n_active is None:
-            return None
-        if self.n_components != "auto" and self.n_active > self.n_components:
+            return None if auto else float(max(1, self.n_components // UNITS_AN_ACTIVE_ONE))
+        if not auto and self.n_active > self.n_components:
             raise ValueError(
                 f"n_active must lie in (0, n_components]. Got n_active={self.n_active!r} with "
                 f"n_components={self.n_components!r} instead."

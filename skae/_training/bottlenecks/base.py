@@ -189,15 +189,12 @@ class BottleneckSpec(Specification, ABC):
     def code(self) -> str:
         """What codes are: "plain", "sparse" or "gaussian", as `Init.fit` is told."""
 
-    def units_for(self, n_dimensions: int) -> int:
-        """Return how many units the code of rows of so many dimensions has."""
-        return n_dimensions
+    def of_size(self, n_dimensions: int) -> tuple[int, Self]:
+        """Return the units of a code of rows of so many dimensions, and the bottleneck for it."""
+        return n_dimensions, self
 
-    def begun(self, at_model: bool, n_components: int) -> Self:
-        """Return the bottleneck of a training that begins, with what was left open.
-
-        Known by now are the size of the code, and whether the start is a model of the rows.
-        """
+    def begun(self, at_model: bool) -> Self:
+        """Return the bottleneck once it is known whether the training starts at a model of rows."""
         return self
 
     @abstractmethod

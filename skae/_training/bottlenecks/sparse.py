@@ -16,7 +16,7 @@ from skae.networks import Layout
 from skae.sparsity import Sparsity
 
 # One of so many is active, where nobody says.
-_UNITS_A_DIMENSION = 4
+UNITS_AN_ACTIVE_ONE = 4
 
 
 class SparseBottleneck(Bottleneck):
@@ -164,7 +164,7 @@ class SparseCode(BottleneckSpec):
     """Makes a `SparseBottleneck`."""
 
     sparsity: Sparsity
-    n_active: float | None  # None: a quarter of the units, in a training that has `begun`
+    n_active: float | None  # None: as the number of units, found by the rows
     sparsity_weight: float | str  # "auto": steered, or 1 where it cannot be
 
     code = "sparse"
@@ -178,20 +178,16 @@ class SparseCode(BottleneckSpec):
     def _weight(self) -> float | None:
         return None if isinstance(self.sparsity_weight, str) else self.sparsity_weight
 
-    def units_for(self, n_dimensions: int) -> int:
-        """Return four units a dimension, so that as many as there are dimensions can be active."""
-        return max(_UNITS_A_DIMENSION * n_dimensions, math.ceil(self.n_active or 0))
-
-    def begun(self, at_model, n_components):
-        """Return the bottleneck with the number of active units."""
-        if self.n_active is not None:
-            return self
-        return replace(self, n_active=float(max(1, n_components // _UNITS_A_DIMENSION)))
+    def of_size(self, n_dimensions):
+        """Return four units a dimension; as many are active as there are dimensions."""
+        n_active = float(n_dimensions) if self.n_active is None else self.n_active
+        n_units = max(UNITS_AN_ACTIVE_ONE * n_dimensions, math.ceil(n_active))
+        return n_units, replace(self, n_active=n_active)
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""
         if self.n_active is None:
-            raise TypeError("The number of active units is not known before `begun`.")
+            raise TypeError("The number of active units is not known before `of_size`.")
         return SparseBottleneck(
             layout.n_components, self.sparsity, self.n_active, self._weight, seed
         )

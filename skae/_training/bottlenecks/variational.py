@@ -265,7 +265,7 @@ class GaussianCode(BottleneckSpec):
         """While the KL term comes in, the objective gets worse."""
         return _known(self.kl_warmup).settles_at
 
-    def begun(self, at_model, n_components):
+    def begun(self, at_model):
         """Return the bottleneck with a warm-up: a model of the rows has nothing to find first."""
         if self.kl_warmup is not None:
             return self
