@@ -99,4 +99,5 @@ pictures.save(figure, "number_of_dimensions")
 # any number of them. In the single fit a few of the 12 latents carry nearly
 # everything, and most are left empty. That is one fit instead of many, but
 # less exact: a dimension can be shared by two latents, and no row is held
-# out.
+# out. What ``n_components="auto"`` makes of such fits stands in the
+# example on the size.

@@ -47,7 +47,7 @@ def hidden_entries_score(
     estimator : estimator
         Fitted, on other rows than X. With ``reconstruct``, or with ``transform`` and
         ``inverse_transform``: a transformer of skae, `PCA`, `NMF`, `TruncatedSVD`, or a pipeline of
-        such steps, which is scored in the units of its input.
+        such steps, which is scored in the units of its input, or a search over these.
     X : {array-like, sparse matrix or array} of shape (n_samples, n_features)
         Rows, at least two, and columns, at least two. Sparse rows are made dense a block at a time.
     y : None
@@ -219,14 +219,8 @@ def _reconstruction(estimator, X) -> Callable[[np.ndarray], np.ndarray]:
 
     It sees rows in the container of X, with the names of its columns.
     """
-    if hasattr(estimator, "reconstruct"):
-        ask = estimator.reconstruct
-    elif hasattr(estimator, "transform") and hasattr(estimator, "inverse_transform"):
-
-        def ask(rows):
-            return estimator.inverse_transform(estimator.transform(rows))
-
-    else:
+    *before, last = _steps(estimator) or [None]
+    if not all(map(_goes_both_ways, before)) or not _gives_rows_back(last):
         raise TypeError(
             f"hidden_entries_score compares entries with what an estimator makes of their row, and "
             f"{estimator!r} gives no rows back: it has neither reconstruct nor transform and "
@@ -237,7 +231,7 @@ def _reconstruction(estimator, X) -> Callable[[np.ndarray], np.ndarray]:
     put = _container(X)
 
     def reconstruct(rows: np.ndarray) -> np.ndarray:
-        answer = ask(put(rows))
+        answer = _asked([*before, last], put(rows))
         answer = answer.toarray() if sp.issparse(answer) else np.asarray(answer)
         if answer.shape != rows.shape:
             raise ValueError(
@@ -258,10 +252,46 @@ def _container(X) -> Callable:
     return np.asarray
 
 
+def _steps(estimator) -> list:
+    """Return what rows go through: steps of pipelines, of the best estimator of a search."""
+    if hasattr(estimator, "reconstruct"):
+        return [estimator]
+    if hasattr(estimator, "best_estimator_"):
+        return _steps(estimator.best_estimator_)
+    if not hasattr(estimator, "steps"):
+        return [estimator]
+    steps = [step for _, step in estimator.steps if step is not None and step != "passthrough"]
+    return [part for step in steps for part in _steps(step)]
+
+
+def _asked(steps: list, rows):
+    """Return what the last step makes of rows, in the units of the first.
+
+    It is asked for their reconstruction where it can be: a code does not hold the total of a row.
+    """
+    *before, last = steps
+    for step in before:
+        rows = step.transform(rows)
+    if hasattr(last, "reconstruct"):
+        rows = last.reconstruct(rows)
+    else:
+        rows = last.inverse_transform(last.transform(rows))
+    for step in reversed(before):
+        rows = step.inverse_transform(rows)
+    return rows
+
+
+def _gives_rows_back(step) -> bool:
+    return hasattr(step, "reconstruct") or _goes_both_ways(step)
+
+
+def _goes_both_ways(step) -> bool:
+    return hasattr(step, "transform") and hasattr(step, "inverse_transform")
+
+
 def _needs_whole_numbers(estimator) -> bool:
     """Return whether an estimator, or the last step of a pipeline, has a likelihood of counts."""
-    steps = getattr(estimator, "steps", None)
-    likelihood = getattr(steps[-1][1] if steps else estimator, "likelihood_", None)
+    likelihood = getattr(_steps(estimator)[-1], "likelihood_", None)
     return likelihood is not None and likelihood.nearest(np.array([0.25]))[0] != 0.25
 
 

@@ -162,6 +162,7 @@ SMALL = {
     "features": "FOLDER --sets wine words --sizes 2 --seeds 1",
     "hidden_entries": "--kinds topics --rows 1000 --sides PCA NMF",
     "held_out_score": "FOLDER --tables wine dense --seeds 1",
+    "latent_size": "--kinds topics --rows 1000",
 }
 
 
@@ -390,3 +391,54 @@ def test_neighbours_of_training_rows_leave_out_the_row_itself():
     detector = Neighbours(1).fit(X)
     assert detector.score_samples(X).tolist() == [-1.0, -1.0, -2.0]
     assert detector.score_samples(X.copy()).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_simple_estimates_of_a_dimension_are_right_where_they_should_be():
+    from harness.dimensions import parallel_analysis, pca_95, two_nn
+
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(12, 3)))[0]
+    clean = rng.normal(size=(800, 3)) @ axes.T
+    noisy = clean + 0.05 * rng.normal(size=clean.shape)
+    assert parallel_analysis(noisy) == parallel_analysis(noisy[::-1, ::-1]) == 3
+    assert pca_95(clean) == 3
+    assert two_nn(clean) == 3
+    assert two_nn(noisy) > 3  # neighbours are near each other by noise
+    assert two_nn(np.repeat(clean, 2, axis=0)) == 3  # rows that are alike say nothing
+    assert parallel_analysis(rng.normal(size=(800, 12))) <= 6
+
+
+def test_a_grid_takes_the_smallest_size_within_a_standard_error_of_the_best():
+    from latent_size import Grid
+
+    lost = np.random.RandomState(0).normal(size=400)
+    lost = (lost - lost.mean()) / lost.std()  # with a standard error of 0.05
+    scores = (
+        np.stack([0.06 * np.ones(400), 0.04 * np.ones(400), 0 * lost])
+        + [[1.0], [1.0], [0.0]] * lost
+    )
+    grid = Grid([2, 3, 4], -scores, seconds=1.0)
+    assert (grid.sizes[grid.best], grid.smallest_as_good()) == (4, 3)
+
+
+@pytest.mark.slow  # trainings with default settings
+def test_auto_stands_beside_a_grid_on_a_real_table(tmp_path, capsys):
+    import latent_size
+
+    gains = latent_size.compare_real(tmp_path, ["wine"], n_seeds=1, sizes=(1, 2))
+    gain, error = gains["wine"]
+    assert error > 0.0
+    assert f"{int(gain >= -error)} of 1" in capsys.readouterr().out
+
+
+def test_columns_of_real_tables_are_standardised_or_the_most_used(tmp_path):
+    import latent_size
+
+    train, test = latent_size.rows_of(tmp_path, "wine", seed=0)
+    np.testing.assert_allclose(train.std(axis=0), 1.0)
+    assert len(train) + len(test) == 178
+    counts = sp.random_array((40, 300), density=0.2, rng=np.random.default_rng(0), format="csr")
+    counts.data = np.ones_like(counts.data)
+    sp.save_npz(tmp_path / "worm_neuron_counts_X.npz", counts)
+    train, test = latent_size.rows_of(tmp_path, "worm_neuron_counts", seed=0)
+    assert train.shape[1] == test.shape[1] == latent_size.N_GENES

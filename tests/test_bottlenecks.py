@@ -15,6 +15,7 @@ from skae._training.bottlenecks import (
     VariationalBottleneck,
 )
 from skae._training.bottlenecks.points import choose_n_points, cubature_points, normal_points
+from skae._training.bottlenecks.variational import bounded_posterior
 from skae.priors import PRIORS, StandardNormal
 from skae.schedules import Constant, LinearWarmup
 from skae.sparsity import L1, SPARSITIES
@@ -401,7 +402,7 @@ def test_prior_laws_score_uses_the_prior(name):
     bottleneck = VariationalBottleneck(2, prior, 1.0, Constant(), 0.0, 1, 0)
     score = bottleneck.score(h, lambda code: torch.zeros(len(code), dtype=torch.float64))
     torch.testing.assert_close(score, -bottleneck.diagnostics(h)["kl"].sum(dim=1))
-    mean, log_std = bottleneck.posterior(h)
+    mean, log_std = bounded_posterior(h)
     draws = mean + log_std.exp() * normal(20_000, 1, 2, seed=4)
     q = torch.distributions.Normal(mean, log_std.exp())
     state = bottleneck.state.tensors()

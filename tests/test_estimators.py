@@ -152,8 +152,8 @@ def test_nothing_ends_in_an_underscore_before_fit(Estimator):
 
 
 def test_fitted_attributes_are_those_that_are_documented(fitted):
-    of_names = {"feature_names_in_"}  # of a DataFrame only
-    assert public_attributes(fitted) | of_names == set(documented(type(fitted), "Attributes"))
+    of_some = {"feature_names_in_", "size_curve_"}  # of a DataFrame, and of a search, alone
+    assert public_attributes(fitted) | of_some == set(documented(type(fitted), "Attributes"))
     public = {name for name in vars(fitted) if not name.startswith("_")}
     assert public - set(parameters(type(fitted))) <= public_attributes(fitted)
 

@@ -51,6 +51,13 @@ def start_rows(X, weight=None, scaling="fourth_moment"):
     return StartRows(X, index, weight, columns, fit_scaling(scaling, columns, sp.issparse(X)))
 
 
+def test_the_density_of_a_start_is_that_of_its_gaussian():
+    start = FactorAnalysisInit().fit(start_rows(X), 3, "gaussian", 0)
+    covariance = start.decode.T @ start.decode + np.diag(start.noise_variance)
+    expected = multivariate_normal(start.mean, covariance).logpdf(X)
+    np.testing.assert_allclose(start.log_density(X), expected, rtol=1e-9)
+
+
 def texts(n_rows=300, n_columns=120, n_topics=3, seed=0):
     """Return counts of words, of which each topic uses a part of its own, and the topics."""
     rng = np.random.default_rng(seed)

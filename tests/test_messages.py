@@ -243,7 +243,7 @@ def test_classes_of_users_keep_their_own_signature():
 
 VALUES_MEANT = [
     (VAETransformer, {"learning_rate": 1e-3}, ["learning_rate_init=0.001"]),
-    (VAETransformer, {"n_components": 0.95}, ["share of the variance", "GridSearchCV"]),
+    (VAETransformer, {"n_components": 0.95}, ["share of the variance", "'auto' to have it found"]),
     (VAETransformer, {"n_components": "mle"}, ["number"]),
     (VAETransformer, {"likelihood": "gausian"}, ["Did you mean 'gaussian'?"]),
     (VAETransformer, {"likelihood": "Normal"}, ["Did you mean 'gaussian'?"]),

@@ -14,7 +14,7 @@ from sklearn.decomposition import NMF, PCA, TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, StandardScaler
 
 from skae import AutoencoderOutlierDetector, AutoencoderTransformer
 from skae.constraints import InvalidParameterError
@@ -315,6 +315,24 @@ def test_counts_are_shown_as_whole_numbers_and_compared_as_they_are():
     np.testing.assert_allclose(rows.mean(), X.mean(), rtol=0.03)
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        make_pipeline,
+        lambda model: make_pipeline(FunctionTransformer(), model, "passthrough"),
+        lambda model: make_pipeline(make_pipeline(FunctionTransformer(), model)),
+        lambda model: GridSearchCV(model, {"n_components": [2]}, cv=2, scoring=lambda *_: 0.0),
+        lambda model: GridSearchCV(make_pipeline(model), {}, cv=2, scoring=lambda *_: 0.0),
+    ],
+)
+def test_an_estimator_has_its_score_in_a_pipeline_and_as_the_best_of_a_search(around):
+    X = sparse_counts().astype(float)
+    # Counts: shown whole, and asked for by row, whose total is not in the code.
+    model = AutoencoderTransformer(likelihood="poisson", **{**QUICK, "n_components": 2})
+    alone = hidden_entries_score(clone(model).fit(X), X)
+    assert hidden_entries_score(around(model).fit(X), X) == alone
+
+
 # Errors.
 
 
@@ -323,6 +341,7 @@ def test_counts_are_shown_as_whole_numbers_and_compared_as_they_are():
     [
         LogisticRegression(),
         make_pipeline(PCA(2), LogisticRegression()),
+        make_pipeline("passthrough"),
         AutoencoderOutlierDetector(),
     ],
 )

@@ -1,15 +1,20 @@
 """The fits of a search in one pass: what comes out is what comes out without."""
 
+import signal
 import threading
+import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, clone
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
+    HalvingGridSearchCV,
     RandomizedSearchCV,
     ShuffleSplit,
     cross_val_score,
@@ -26,6 +31,7 @@ from skae import (
     together,
 )
 from skae._training.side_by_side import loop, meeting
+from skae._training.side_by_side.backend import Together
 from skae.exceptions import NonFiniteLossError
 from skae.likelihoods import Gaussian
 
@@ -210,6 +216,30 @@ def test_other_searches(passes):
     assert list(map(len, passes)) == [4, 3]
 
 
+@pytest.mark.parametrize("resource", ["n_samples", "max_iter"])
+def test_searches_by_halving(resource, passes):
+    grid = {"n_components": [1, 2, 3, 4]}
+    settings = {"max_resources": 9} if resource == "max_iter" else {"min_resources": 30}
+
+    def found():
+        search = HalvingGridSearchCV(
+            VAETransformer(2, **SHORT), grid, cv=2, resource=resource, random_state=0, **settings
+        )
+        return scores_of(search.fit(X))
+
+    with together():
+        beside = found()
+    np.testing.assert_allclose(beside, found(), atol=1e-4)
+    assert list(map(len, passes))[:2] == [8, 4]
+
+
+@pytest.mark.filterwarnings("ignore::skae.exceptions.UnclearSizeWarning")
+def test_sizes_that_are_searched_for_are_then_trained_together(passes):
+    vae = VAETransformer("auto", **SHORT)
+    assert_same(vae, {"beta": [1.0, 1.5]}, X=X[:60])
+    assert sum(map(len, passes)) == 4
+
+
 def test_a_search_within_a_search(passes):
     inner = GridSearchCV(VAETransformer(2, **SHORT), {"n_components": [1, 2]}, cv=2)
     with together():
@@ -321,6 +351,26 @@ def test_an_interrupt_in_a_task_reaches_the_caller(monkeypatch):
     assert_nothing_is_left()
 
 
+class Signalling(Interrupting):
+    """Fits that are interrupted from outside, and would go on for ever."""
+
+    def fit(self, X, y=None):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        while True:
+            time.sleep(0.001)
+
+
+def test_a_signal_ends_the_search_and_leaves_no_thread():
+    vae = VAETransformer(2, **SHORT)
+    before = vae.get_params(), vars(vae).copy(), warnings.filters[:]
+    unfitted = GridSearchCV(make_pipeline(vae, Signalling()), {"vaetransformer__beta": [1, 2]})
+    with pytest.raises(KeyboardInterrupt), together():
+        unfitted.fit(X)
+    assert_nothing_is_left()
+    assert not hasattr(unfitted, "cv_results_")
+    assert before == (vae.get_params(), vars(vae), warnings.filters)
+
+
 def test_an_interrupt_in_a_pass_reaches_the_caller(monkeypatch):
     def interrupted(runs, traced):
         raise KeyboardInterrupt
@@ -369,6 +419,54 @@ def test_filters_of_warnings_are_put_back():
     with together():
         cross_val_score(VAETransformer(2, **SHORT), X, cv=3)
     assert warnings.filters == before
+
+
+class Silenced(VAETransformer):
+    """Fits whose warnings are counted, or errors."""
+
+    def fit(self, X, y=None):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("error" if self.beta == 1 else "always")
+            super().fit(X)
+        self.n_warnings_ = len(caught)
+        return self
+
+
+def test_filters_of_warnings_are_those_of_each_fit():
+    def found():
+        grid = {"beta": [1, 2, 3]}
+        with pytest.warns(match="2 fits failed"):
+            return search(Silenced(2, **SHORT), grid, scoring=n_warnings).cv_results_
+
+    with together():
+        beside = found()
+    np.testing.assert_array_equal(beside["mean_test_score"], [np.nan, 1, 1])
+    np.testing.assert_array_equal(beside["mean_test_score"], found()["mean_test_score"])
+
+
+def n_warnings(estimator, X, y=None):
+    return estimator.n_warnings_
+
+
+def test_warnings_stand_at_the_line_that_called():
+    with warnings.catch_warnings(record=True) as caught, together():
+        warnings.simplefilter("always")
+        cross_val_score(VAETransformer(2, **SHORT), X, cv=2)
+    found = {(one.filename, one.lineno) for one in caught if "Maximum iter" in str(one.message)}
+    line = test_warnings_stand_at_the_line_that_called.__code__.co_firstlineno + 3
+    assert found == {(__file__, line)}
+
+
+def test_joblib_before_1_5_asks_the_tasks_for_their_results(passes):
+    backend, done = Together(), []
+    calls = [partial(VAETransformer(size, **SHORT).fit, X) for size in (1, 2)]
+    tasks = [backend.apply_async(call, callback=done.append) for call in calls]
+    assert [task.get().n_components for task in tasks] == [1, 2]
+    assert set(done) == set(tasks)
+    assert passes == [[1, 2]]
+    failing = backend.apply_async(partial(VAETransformer(-1).fit, X))
+    with pytest.raises(ValueError, match="n_components"):
+        failing.get()
 
 
 def test_few_fits_are_under_way_at_a_time(passes, monkeypatch):

@@ -11,10 +11,11 @@ IN_USE = 0.1
 # A latent of so many times the next one's KL, and of so large a share of the largest, stands before
 # a drop.
 _DROP, _SHARE = 2.0, 1 / 3
+_MOST_COMPARED = 16  # sizes
 
 
 class SizeCurve(NamedTuple):
-    """How well rows held out are described by the first latents of one network.
+    """How well rows held out are described by some numbers of latents.
 
     Parameters
     ----------
@@ -26,34 +27,62 @@ class SizeCurve(NamedTuple):
         Of the difference from the best one.
     kl : ndarray
         Mean KL of each latent of the network, nats, the largest first.
+    is_linear : bool, default=False
+        Whether linear models were compared, and not the first latents of the network.
     """
 
     n_components: np.ndarray
     score: np.ndarray
     standard_error: np.ndarray
     kl: np.ndarray
+    is_linear: bool = False
 
     @property
     def chosen(self) -> int:
         """The smallest that is within a standard error of the best.
 
-        Or that loses no more than `IN_USE` nats for each latent that it is smaller.
+        Or that, of one network, loses no more than `IN_USE` nats for each latent that it is
+        smaller.
         """
         best = self.score.argmax()
         fewer = self.n_components[best] - self.n_components
-        allowed = np.maximum(self.standard_error, IN_USE * fewer)
+        price = 0.0 if self.is_linear else IN_USE
+        allowed = np.maximum(self.standard_error, price * fewer)
         return int(self.n_components[(self.score[best] - self.score <= allowed).argmax()])
+
+    def told(self) -> dict:
+        """Return what users are told."""
+        return {
+            "n_components": self.n_components,
+            "score": self.score,
+            "standard_error": self.standard_error,
+            "kl": self.kl,
+            "chosen": self.chosen,
+        }
 
     @property
     def has_drop(self) -> bool:
         """Whether the KL of the last latent chosen is far from that of the next."""
+        if self.is_linear:
+            return False
         last = self.kl[self.chosen - 1]
         after = self.kl[self.chosen] if len(self.kl) > self.chosen else 0.0
         return bool(last >= max(_DROP * after, _DROP * IN_USE, _SHARE * self.kl[0]))
 
 
+def sizes_in_doubt(fewest: int, most: int) -> np.ndarray:
+    """Return the sizes to compare: all if they are few, else some in even ratios."""
+    if most - fewest < _MOST_COMPARED:
+        return np.arange(fewest, most + 1)
+    return np.unique(np.geomspace(fewest, most, _MOST_COMPARED).round().astype(int))
+
+
 def size_curve(
-    sizes: np.ndarray, scores: np.ndarray, weight: np.ndarray | None, kl: np.ndarray
+    sizes: np.ndarray,
+    scores: np.ndarray,
+    weight: np.ndarray | None,
+    kl: np.ndarray,
+    is_linear: bool = False,
 ) -> SizeCurve:
     """Return the curve of some sizes.
 
@@ -64,6 +93,7 @@ def size_curve(
         Of the same rows for all sizes.
     weight : ndarray of shape (n_rows,) or None
     kl : ndarray
+    is_linear : bool, default=False
     """
     share = np.ones(scores.shape[1]) if weight is None else weight
     share = share / share.sum()
@@ -71,4 +101,4 @@ def size_curve(
     lost = scores[mean.argmax()] - scores
     spread = np.square(lost - (lost @ share)[:, None]) @ share
     error = np.sqrt(spread * np.square(share).sum())
-    return SizeCurve(sizes, mean, error, np.sort(kl)[::-1])
+    return SizeCurve(sizes, mean, error, np.sort(kl)[::-1], is_linear)

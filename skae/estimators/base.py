@@ -19,7 +19,6 @@ from skae._training.bottlenecks import BottleneckSpec
 from skae._training.fit import fit_model
 from skae._training.fitted import FittedModel
 from skae._training.going_on import check_can_go_on
-from skae._training.size_curve import SizeCurve
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.trainer import unchanged_on_error
 from skae._validation import restored_on_error, within_support
@@ -161,8 +160,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         self.n_components_, self.sparse_method_ = model.spec.size, model.sparse_method
         self.__dict__.pop("size_curve_", None)  # of a fit before
         if model.size_curve is not None:
-            sizes = _sizes_compared(model, model.size_curve)
-            self.size_curve_ = {**model.size_curve._asdict(), "n_components": sizes}
+            self.size_curve_ = model.size_curve.told()
         self.history_ = model.history()
         self.n_iter_ = len(model.net.history)
         self.loss_curve_ = self.history_.get("objective", [])
@@ -204,21 +202,25 @@ def _had_a_model(error: BaseException) -> bool:
     return True
 
 
-def _sizes_compared(model: FittedModel, curve: SizeCurve) -> np.ndarray:
-    """Return the sizes of a search in components; of sparse codes these are several a latent."""
-    return np.array([model.spec.bottleneck.of_size(int(n))[0] for n in curve.n_components])
-
-
 def _unclear_size(model: FittedModel) -> Warning | None:
     """Return what to warn of where "the" number of latents is a matter of taste."""
     curve = model.size_curve
     if curve is None or curve.has_drop:
         return None
-    sizes = _sizes_compared(model, curve)
-    about = ", ".join(f"{kl:.2g}" for kl in curve.kl[max(0, curve.chosen - 3) : curve.chosen + 2])
+    first, last, taken = curve.n_components[0], curve.n_components[-1], curve.chosen
+    if curve.is_linear:
+        why = (
+            "The search for the size learned its rows by heart: factor analysis describes rows "
+            f"held out better, and says {taken}"
+        )
+    else:
+        about = ", ".join(f"{kl:.2g}" for kl in curve.kl[max(0, taken - 3) : taken + 2])
+        why = (
+            f"The KL of the latents falls without a drop ({about} nats about the last one taken, "
+            f"of {taken})"
+        )
     return UnclearSizeWarning(
-        f"The KL of the latents falls without a drop ({about} nats about the last one taken), so "
-        f"that the {model.spec.n_components} that n_components='auto' found are one of several "
-        f"numbers that describe the rows nearly alike: size_curve_ compares those from {sizes[0]} "
-        f"to {sizes[-1]}. Take what suits the use, or search with a score of your own."
+        f"{why}. So n_components='auto' is one of several sizes that describe the rows nearly "
+        f"alike; size_curve_ compares those from {first} to {last}. Take what suits the use, or "
+        "search with a score of your own."
     )

@@ -30,8 +30,13 @@ class SharedParameters(ABC):
         [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         'int or "auto"',
         """Number of latent dimensions, at least 1. More than there are features is allowed. "auto"
-        lets a search within the fit find it, with batches, an optimiser and rates of its own and a
-        standard normal prior; see the user guide, "Choosing the size".""",
+        lets a search before the fit find how many the rows are worth (at most 256, and no more than
+        features; sparse codes have four units for each); the fit is then that of the number itself,
+        `n_components_`. `size_curve_` has what was compared, and `UnclearSizeWarning` says that the
+        number is one of several. The search trains a network of its own, with the standard normal
+        prior and by "adam" whatever ``optimizer``, on at most 10,000 rows; see
+        the user guide, "Choosing the size". An error beside a ``network`` of modules of one
+        size.""",
     )
     _: KW_ONLY
     hidden_layer_sizes: Any = parameter(
@@ -277,12 +282,12 @@ class SharedParameters(ABC):
         Names of the columns; only if all are strings.
     n_components_ : int
         Number of latent dimensions.
-    size_curve_ : dict of str to ndarray
-        Only with ``n_components="auto"``, and of two distinct rows at least. The sizes that were
-        compared ("n_components"; sparse codes have four units for a latent of the search), the
-        lower bound of log p(x) of rows held out for each ("score", nats a row), the standard error
-        of its difference from the best ("standard_error"), and the mean KL of each latent of the
-        network of the search ("kl", nats, the largest first).
+    size_curve_ : dict
+        Only with ``n_components="auto"``, and of two distinct rows at least. The sizes that were compared ("n_components"), the lower
+        bound of log p(x) of rows held out for each ("score", nats a row), the standard error of its
+        difference from the best ("standard_error"), the mean KL of each latent of the network of
+        the search ("kl", nats, the largest first), and the size taken ("chosen"). Where factor
+        analysis describes these rows better than that network, its scores and sizes.
     likelihood_ : Likelihood
         The likelihood of the fit: what a name, or "auto", came to.
     sparse_method_ : {"dense", "exact", "sampled"}

@@ -43,6 +43,30 @@ class LinearStart(NamedTuple):
     posterior_variance: np.ndarray
     words: Words | None = None
 
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        r"""Return log p(x) of rows in the units of the network, where codes are standard normal.
+
+        .. math:: \log N(x \mid \mu, W^\top W + \Psi)
+
+        with W = ``decode`` and :math:`\Psi` the ``noise_variance``, by the matrix inversion lemma.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_rows, n_features)
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_rows,)
+        """
+        weighted = self.decode / self.noise_variance
+        inner = np.eye(len(self.decode)) + weighted @ self.decode.T
+        centred = x - self.mean
+        along = centred @ weighted.T
+        distance = np.square(centred) @ (1.0 / self.noise_variance)
+        distance -= (along * np.linalg.solve(inner, along.T).T).sum(axis=1)
+        volume = np.linalg.slogdet(inner)[1] + np.log(2 * np.pi * self.noise_variance).sum()
+        return -0.5 * (distance + volume)
+
 
 class Init(Component):
     """Base of all starts: what the first weights of a network are.

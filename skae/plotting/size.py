@@ -205,7 +205,7 @@ class SizeDisplay(Display):
             n_components=np.asarray(curve["n_components"]),
             score=np.asarray(curve["score"]),
             standard_error=curve.get("standard_error"),
-            chosen=last.n_components_,
+            chosen=curve.get("chosen", last.n_components_),
             name=name,
         )
         return display.plot(ax, line_kw=line_kw)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from joblib.parallel import ParallelBackendBase, SequentialBackend
 
 from skae._training.side_by_side.meeting import Tasks
@@ -30,6 +32,12 @@ class Together(ParallelBackendBase):
     def submit(self, func, callback=None):
         """Return the task of a call; joblib hands over more calls when its callback is called."""
         return self.tasks.add(func, callback)
+
+    def apply_async(self, func, callback=None):
+        """Do what `submit` does for a joblib before 1.5, which asks the task for its result."""
+        task = self.submit(func, callback)
+        task.get = partial(self.retrieve_result, task)
+        return task
 
     def retrieve_result(self, out, timeout=None):
         """Return what a call returned, or raise what it raised."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from skae._training.side_by_side.run import Run, can_be_stacked, kind_of
+from skae._warnings import calling_line, thread_called_at
 
 # Models of a pass, tasks that are under way, and cells of training rows that tasks hold before
 # no more are begun (the rows of a search are copied for each of its fits).
@@ -47,19 +48,21 @@ class Task(threading.Thread):
     ----------
     call : callable
         Without arguments.
-    done : callable
+    done : callable or None
         Called with the task by who runs the tasks, once the call has ended.
     """
 
-    def __init__(self, call: Callable[[], Any], done: Callable[[Task], None]):
+    def __init__(self, call: Callable[[], Any], done: Callable[[Task], None] | None):
         super().__init__(name="skae.together", daemon=True)
         self.call, self.done = call, done
         self.context = contextvars.copy_context()
+        self.context.run(thread_called_at.set, calling_line())
         self.go, self.halted = threading.Semaphore(0), threading.Semaphore(0)
         self.halted_at: Run | None = None
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_over = self.is_stopped = False
+        self.get: Callable[..., Any] | None = None  # see `Together.apply_async`
 
     def run(self) -> None:
         """Make the call, when told to for the first time."""
@@ -79,14 +82,16 @@ class Task(threading.Thread):
         if not self.is_alive():
             self.start()
         self.halted_at = None
-        self.go.release()
-        self.halted.acquire()
+        with warnings.catch_warnings():  # the filters here are not those of the call
+            self.go.release()
+            self.halted.acquire()
 
     def meet(self, run: Run) -> None:
         """Halt until a training is done; called by the call itself."""
         self.halted_at = run
-        self.halted.release()
-        self.go.acquire()
+        with warnings.catch_warnings():  # come back to: others have filters of their own
+            self.halted.release()
+            self.go.acquire()
         if self.is_stopped:
             raise KeyboardInterrupt
         if run.error is not None:
@@ -99,8 +104,9 @@ class Task(threading.Thread):
         self.is_stopped = True
         if self.halted_at is None:  # this thread was interrupted while it waited for that one
             _interrupt(self)
-        self.go.release()
-        self.join()
+        with warnings.catch_warnings():
+            self.go.release()
+            self.join()
 
 
 def _interrupt(thread: threading.Thread) -> None:
@@ -117,7 +123,7 @@ class Tasks:
         self.under_way: list[Task] = []
         self.traced: dict = {}  # see `train_side_by_side`
 
-    def add(self, call: Callable[[], Any], done: Callable[[Task], None]) -> Task:
+    def add(self, call: Callable[[], Any], done: Callable[[Task], None] | None) -> Task:
         """Return a task that is yet to begin."""
         task = Task(call, done)
         self.waiting.append(task)
@@ -126,7 +132,7 @@ class Tasks:
     def run_until(self, task: Task) -> None:
         """Run tasks until one is over; all are stopped where this is interrupted."""
         try:
-            with warnings.catch_warnings():  # tasks put filters back in any order
+            with warnings.catch_warnings():  # what torch loads for a first pass adds filters
                 while not task.is_over:
                     self._begin()
                     if not task.is_over:
@@ -158,7 +164,8 @@ class Tasks:
         if task.is_over:
             task.join()
             self.under_way.remove(task)
-            task.done(task)
+            if task.done is not None:
+                task.done(task)
 
     def _train(self) -> None:
         """Train the models of which there are most of a kind, and let their tasks go on."""
