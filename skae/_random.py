@@ -34,6 +34,8 @@ class Stream(IntEnum):
     DENSITY_OF_CODES = 8  # the fit of a sampler
     START = 18  # of a start in closed form
     WEIGHTS_OF_FEATURES = 19  # first weights of the decoder of the features of texts
+    WEIGHTS_OF_SEARCH = 21  # of the decoder of a search for the size
+    SHUFFLED_COLUMNS = 22  # how much columns go together by chance, in such a search
     STATE_AT_START = 17  # what sparsities and priors let start at random
 
     # From the seed of a call of `sample`.

@@ -20,17 +20,19 @@ from skae.exceptions import SupportError
 
 
 @contextmanager
-def restored_on_error(*objects: Any, but: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+def restored_on_error(
+    *objects: Any, unless: Callable[[BaseException], bool] | None = None
+) -> Iterator[None]:
     """Put the attributes of objects back where the block fails or is interrupted.
 
-    Errors of the types ``but`` leave them as they then are.
+    An error of which ``unless`` is true leaves them as they then are.
     """
     before = [vars(one).copy() for one in objects]
     try:
         yield
-    except but:
-        raise
-    except BaseException:  # Ctrl-C too
+    except BaseException as error:  # Ctrl-C too
+        if unless is not None and unless(error):
+            raise
         for one, attributes in zip(objects, before, strict=True):
             vars(one).clear()
             vars(one).update(attributes)

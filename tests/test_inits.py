@@ -29,7 +29,7 @@ from skae.inits import INITS, AutoInit, CooccurrenceInit, FactorAnalysisInit, PC
 from skae.inits.factor_analysis import _shrunk
 from skae.likelihoods import Gaussian
 from skae.networks import CustomNetwork
-from tests.helpers import QUIET, counts, low_rank
+from tests.helpers import QUIET, cells_at_once, counts, low_rank
 
 pytestmark = QUIET
 
@@ -428,6 +428,27 @@ def test_vectors_are_the_same_where_products_are_dense(monkeypatch):
         monkeypatch.setattr(cooccurrence, "_MOST_SPARSE", most_sparse)
         found.append(CooccurrenceInit().fit(start_rows(texts()[0]), 2, "plain", 0).words.vectors)
     np.testing.assert_allclose(*found, atol=1e-3 * np.abs(found[0]).max())
+
+
+@pytest.mark.parametrize("n_cells", [1, 70])
+def test_a_start_of_texts_does_not_depend_on_blocks(n_cells):
+    rows = start_rows(texts()[0])
+    usual = CooccurrenceInit().fit(rows, 2, "plain", 0)
+    with cells_at_once(n_cells):
+        found = CooccurrenceInit().fit(rows, 2, "plain", 0)
+    for name in ("mean", "scale"):
+        whole, parts = (getattr(one.words, name) for one in (usual, found))
+        np.testing.assert_allclose(whole, parts, rtol=1e-2, atol=1e-3 * np.abs(whole).max())
+    np.testing.assert_allclose(found.decode, usual.decode, atol=1e-3 * np.abs(usual.decode).max())
+
+
+def test_rows_without_words_have_no_features_where_columns_are_centred():
+    table = counts(80, 20, 0.3)
+    table[3:9] = 0.0
+    still = {"learning_rate_init": 1e-30, "max_iter": 1, "early_stopping": False, "random_state": 0}
+    texts = AutoencoderTransformer(2, init="cooccurrence", **still)
+    dense, csr = (texts.fit(rows).transform(rows) for rows in (table, sp.csr_array(table)))
+    np.testing.assert_allclose(dense, csr, atol=1e-4 * np.abs(csr).max())
 
 
 def test_features_of_all_rows_are_never_there_at_once():

@@ -37,6 +37,7 @@ CHOICES = [
     *((DenoisingAETransformer, {"noise": name}) for name in NOISES),
     *((SparseAutoencoderTransformer, {"sparsity": name}) for name in SPARSITIES),
     *((VAETransformer, {"prior": name}) for name in PRIORS),
+    *((Estimator, {"n_components": "auto"}) for Estimator in ESTIMATORS),
     (VAETransformer, {"beta": np.float64(2.0), "kl_warmup": 0.5, "n_importance_samples": 3}),
     (SparseAutoencoderTransformer, {"sparsity_weight": 0.1, "n_active": np.int64(2)}),
     (AutoencoderTransformer, {"early_stopping": True, "hidden_layer_sizes": [4, np.int64(3)]}),
@@ -127,6 +128,23 @@ def test_what_is_read_equals_what_was_written():
     for Estimator, settings in CHOICES:
         for spec in specifications(Estimator, rows_for(settings), **settings):
             assert read(json.loads(json.dumps(write(spec)))) == spec
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        *[("n_components", wrong) for wrong in ("many", 2.5, None)],
+        *[("learning_rate", wrong) for wrong in ("fast", 3)],
+        ("learning_rate_init", None),
+    ],
+)
+def test_auto_is_the_only_word_of_a_field_that_is_settled_by_the_rows(field, wrong):
+    specs = specifications(VAETransformer, low_rank(60), n_components="auto")
+    data = write(next(spec for spec in specs if field in vars(spec)))
+    assert getattr(read(data), field) == "auto"
+    data["parameters"][field] = wrong
+    with pytest.raises(ValueError, match=rf"{field} .* must be \w+ or 'auto'\. Got {wrong!r}"):
+        read(data)
 
 
 def test_a_class_with_the_name_of_one_of_skaes_is_not_taken_for_it():

@@ -14,11 +14,18 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skae import SparseAutoencoderTransformer, VAETransformer
+from skae._state import State
 from skae._training.bottlenecks.sizing import SizingBottleneck
 from skae._training.size_curve import SizeCurve, size_curve, sizes_in_doubt
-from skae.exceptions import UnclearSizeWarning
+from skae.exceptions import NonFiniteLossError, UnclearSizeWarning
 from skae.networks import CustomNetwork
-from tests.helpers import QUIET, every_estimator
+from tests.helpers import (
+    LIKELIHOOD_VARIANTS,
+    QUIET,
+    every_estimator,
+    generator,
+    global_generators_untouched,
+)
 
 pytestmark = QUIET
 
@@ -70,6 +77,47 @@ def test_the_size_of_counts_is_found():
     shares = rng.dirichlet(np.full(3, 0.5), size=500) @ topics
     counts = rng.multinomial(200, shares).astype(float)
     assert VAETransformer(**FAST, likelihood="multinomial").fit(counts).n_components_ == 2
+
+
+def rows_of(likelihood, n_rows=800, n_columns=24):
+    """Return rows of a likelihood whose raw outputs are those of two latents."""
+    mean = torch.full((n_columns,), 0.4)
+    state = {"total": torch.full((n_rows, 1), 100.0)} if likelihood.conditional_on_total else {}
+    state |= State(likelihood, mean=mean, variance=mean).tensors()
+    start, drawn = likelihood.first_raw(mean, mean), generator()
+    latents, axes = (torch.randn(s, generator=drawn) for s in ((n_rows, 2), (2, len(start))))
+    with torch.no_grad():
+        return likelihood.sample(start + 1.2 * latents @ axes, drawn, **state).double().numpy()
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOOD_VARIANTS, ids=str)
+def test_sizing_laws_the_latents_of_every_likelihood_are_found(likelihood):
+    settings = {**FAST, "hidden_layer_sizes": (32,), "likelihood": likelihood}
+    if likelihood.location_scale:  # noise is alike in columns as they are
+        settings["input_scaling"] = None
+    rows = sp.csr_array(rows_of(likelihood))
+    assert VAETransformer(**settings, sparse_method="exact").fit(rows).n_components_ == 2
+
+
+def test_columns_that_are_hardly_used_do_not_raise_the_price():
+    """Of a column without a single draw by chance, one entry would be worth all others."""
+    rng = np.random.default_rng(0)
+    topics = rng.dirichlet(np.full(300, 0.1), size=4)
+    shares = rng.dirichlet(np.full(4, 0.3), size=600) @ topics
+    texts = sp.csr_array(rng.multinomial(30, shares).astype(float))
+    settings = {**FAST, "hidden_layer_sizes": (32,), "likelihood": "multinomial"}
+    assert VAETransformer(**settings).fit(texts).n_components_ == 3
+
+
+@pytest.mark.parametrize("likelihood", ["negative_binomial", "zero_inflated_lognormal"])
+def test_rows_beyond_all_measure_leave_an_error_in_words(likelihood):
+    rng = np.random.default_rng(0)
+    wild = np.where(rng.random((200, 6)) < 0.5, 0.0, np.exp(20 * rng.normal(size=(200, 6))))
+    estimator = VAETransformer(**FAST, likelihood=likelihood).fit(X[:, :6] > 0)
+    before = estimator.transform(X[:, :6] > 0)
+    with pytest.raises(NonFiniteLossError, match=r"latents was searched for .*n_components"):
+        estimator.fit(np.floor(wild))
+    np.testing.assert_array_equal(estimator.transform(X[:, :6] > 0), before)
 
 
 def test_noise_is_worth_one_latent():
@@ -196,6 +244,58 @@ def test_modules_of_one_size_are_an_error():
 def test_networks_that_are_made_for_each_size_are_searched():
     network = CustomNetwork(nn.Linear, nn.Linear)
     assert VAETransformer("auto", network=network, max_iter=2, random_state=0).fit(X).n_components_
+
+
+def test_batches_and_optimiser_of_the_user_are_for_the_fit_alone():
+    def lbfgs(groups):
+        return torch.optim.LBFGS([one for group in groups for one in group["params"]])
+
+    usual = VAETransformer(**FAST).fit(X).size_curve_["score"]
+    for settings in ({"batch_size": 1}, {"optimizer": lbfgs}):
+        found = VAETransformer(**FAST, init="random", **settings).fit(X)
+        np.testing.assert_array_equal(found.size_curve_["score"], usual)
+
+
+def test_a_dropout_of_the_decoder_leaves_the_global_generators_alone():
+    def decoder(n_inputs, n_outputs):
+        return nn.Sequential(nn.Linear(n_inputs, 8), nn.Dropout(0.1), nn.Linear(8, n_outputs))
+
+    network = CustomNetwork(nn.Linear, decoder)
+    estimator = VAETransformer("auto", network=network, max_iter=2, random_state=0)
+    with global_generators_untouched():
+        first = estimator.fit(X).transform(X)
+    torch.rand(1)
+    np.testing.assert_array_equal(estimator.fit(X).transform(X), first)
+
+
+class Unstable(nn.Linear):
+    """A layer of whose training nothing comes."""
+
+    def forward(self, x):
+        return super().forward(x) * (torch.nan if self.training else 1.0)
+
+
+class Interrupted(nn.Linear):
+    """A layer that is stopped by Ctrl-C."""
+
+    def forward(self, x):
+        if self.training and x.requires_grad:
+            raise KeyboardInterrupt
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "error"), [(Unstable, NonFiniteLossError), (Interrupted, KeyboardInterrupt)]
+)
+def test_a_search_that_fails_leaves_what_was_there(layer, error):
+    estimator = VAETransformer(3, network=CustomNetwork(nn.Linear, nn.Linear), max_iter=1)
+    before = estimator.fit(X[:, :9]).transform(X[:, :9])
+    estimator.set_params(n_components="auto", network=CustomNetwork(nn.Linear, layer))
+    with pytest.raises(error):
+        estimator.fit(X)
+    np.testing.assert_array_equal(estimator.transform(X[:, :9]), before)
+    with pytest.raises(error):
+        clone(estimator).fit(X)
 
 
 def test_what_was_learned_by_heart_is_left_to_factor_analysis():

@@ -185,6 +185,8 @@ def test_the_length_does_not_depend_on_copies_of_rows():
     [
         ({"early_stopping": False}, 100),
         ({"init": "random"}, 100),
+        ({"optimizer": "sgd"}, 100),
+        ({"init": "factor_analysis", "optimizer": "sgd"}, 100),
         ({"max_iter": 2}, 100),
         ({"likelihood": "bernoulli"}, 100),
         ({}, 39),
@@ -194,8 +196,9 @@ def test_elsewhere_auto_holds_no_rows_out(settings, n_rows, monkeypatch):
     monkeypatch.setattr(trainer, "find_length", lambda *_: pytest.fail("rows were held out"))
     flags = (X[:n_rows] > 0).astype(float)
     rows = flags if "likelihood" in settings else X[:n_rows]
-    VAETransformer(2, tol=0.1, random_state=0, **settings).fit(rows)
-    AutoencoderTransformer(2, tol=0.1, random_state=0, **settings).fit(rows)
+    for Estimator in (VAETransformer, AutoencoderTransformer):
+        Estimator(2, **{"tol": 0.1, "random_state": 0, **settings}).fit(rows)
+    AutoencoderTransformer(2, noise="masking", init="pca", tol=0.1, random_state=0).fit(X[:100])
     VAETransformer(2, random_state=0).partial_fit(X)
 
 

@@ -102,12 +102,13 @@ def choose_n_epochs(
 def finds_length(spec: ModelSpec, training: TrainingSpec, n_rows: int, starts: bool) -> bool:
     """Return whether rows held out say how many epochs there are to be.
 
-    Where ``early_stopping`` and ``max_iter`` are both "auto", the training ``starts`` at a linear
+    Where ``early_stopping`` and ``max_iter`` are both "auto", steps are not those of "sgd" (of
+    which the rate and the average are not right), the training ``starts`` at a linear
     model of the columns, rows held out can say how good a fit is (not of codes with exact zeros,
     nor of rows without the noise that they are trained with, unless their score is a bound of log
     p(x)), and the table is so small that two trainings are cheap.
     """
-    asked = training.early_stopping == training.max_iter == "auto"
+    asked = training.early_stopping == training.max_iter == "auto" and training.optimizer != "sgd"
     noisy = spec.noise is not None and spec.noise_level > 0
     code = spec.bottleneck.code
     suits = starts and (code == "gaussian" or (code == "plain" and not noisy))

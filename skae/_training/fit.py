@@ -62,7 +62,7 @@ def fit_model(
         A part of ``spec`` is not that of ``previous``.
     NonFiniteLossError
         The loss or a weight stopped being finite. The model with the last finite weights is its
-        attribute ``model``.
+        attribute ``model``; None where it was in the search for the size.
     """
     index, weight = merge_duplicates(X, weight)
     if previous is None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from skae._blocks import row_blocks
 from skae._modules import linear_layers
-from skae._random import Stream, derive_seed
+from skae._random import Stream, derive_seed, torch_generator
 from skae._scaling import Scaling, summarise_columns
 from skae._training.auto import choose_batch_size
 from skae._training.batches import WeightedIndex, make_rows
@@ -95,6 +95,7 @@ def _as_searched(training: TrainingSpec, n_rows: int) -> TrainingSpec:
         batch_size="auto",  # the price falls by epochs, of which small batches leave few
         learning_rate=WarmupStableDecay(),
         learning_rate_init=_RATE,
+        optimizer="adam",  # which the rate is one of
         early_stopping=True,
         validation_fraction=min(0.5, max(_FRACTION, _FEWEST_HELD_OUT / n_rows)),
         callbacks=(),
@@ -108,7 +109,7 @@ def _prepare(model: FittedModel, X, index: np.ndarray) -> None:
     module.bottleneck.start_at(first_price(model, X, index))
     layers = linear_layers(module.decoder)
     if len(layers) > 1 and model.spec.network.adjustable:
-        generator = torch.Generator().manual_seed(model.training.seed)
+        generator = torch_generator(model.training.seed, Stream.WEIGHTS_OF_SEARCH)
         drawn = torch.empty(layers[0].weight.shape)
         drawn.uniform_(-_WIDTH_AT_START, _WIDTH_AT_START, generator=generator)
         with torch.no_grad():
@@ -119,25 +120,22 @@ def first_price(model: FittedModel, X, index: np.ndarray) -> float:
     r"""Return the weight of the KL term, at least 1, below which a first latent pays.
 
     A latent of little influence gains as much log-likelihood as the gradients for the raw outputs,
-    in units of the Fisher information of their column, vary along its direction: the largest
-    eigenvalue of their covariance. (With Gaussian columns that of the correlation matrix, as in
-    Tipping and Bishop 1999 for a latent to leave zero.) What that would be among rows drawn from
-    the model without latents is taken off.
+    in units of their standard deviation, vary along its direction: the largest eigenvalue of their
+    correlation matrix. (With Gaussian columns that of the rows, as in Tipping and Bishop 1999 for a
+    latent to leave zero.) What that is where the rows of each column are shuffled, and so by
+    chance, is taken off (as in the parallel analysis of Horn 1965).
     """
-    module = model.net.module_
+    module = model.net.module_.eval()  # nothing is drawn in a dropout of the user's
     n_rows = int(np.clip(_CELLS // X.shape[1], *_ROWS))
     rows = make_rows(X, index[:n_rows], None, model.scaling, model.net.device, csr=False)
     x: Any = rows.take(torch.arange(len(rows)))
-    code = x.new_zeros((len(x), module.bottleneck.n_components))
     with torch.no_grad():
-        raw = module.decoder(code)
-    generator = torch.Generator(device=raw.device).manual_seed(model.training.seed)
-    total = x.sum(dim=1, keepdim=True)
-    drawn = module.observation.sample(raw, generator, total).to(x)
-    found, by_chance = _gradients(model, x, raw), _gradients(model, drawn, raw)
-    information = by_chance.square().mean(dim=0).clamp_min(torch.finfo(raw.dtype).tiny).sqrt()
-    largest, usual = (_largest_eigenvalue(each / information) for each in (found, by_chance))
-    return float(np.clip(largest - usual + 1.0, 1.0, _HIGHEST_PRICE))
+        raw = module.decoder(x.new_zeros((len(x), module.bottleneck.n_components)))
+    found = _standardised(_gradients(model, x, raw))
+    generator = torch_generator(model.training.seed, Stream.SHUFFLED_COLUMNS)
+    order = torch.rand(found.shape, generator=generator).argsort(dim=0)
+    largest, by_chance = map(_largest_eigenvalue, (found, found.gather(0, order)))
+    return float(np.clip(largest - by_chance + 1.0, 1.0, _HIGHEST_PRICE))
 
 
 def _gradients(model: FittedModel, x: Tensor, raw: Tensor) -> Tensor:
@@ -147,8 +145,18 @@ def _gradients(model: FittedModel, x: Tensor, raw: Tensor) -> Tensor:
     return torch.autograd.grad(total, raw)[0]
 
 
+def _standardised(gradients: Tensor) -> Tensor:
+    """Return columns of mean zero and variance one; those that are constant, or no numbers, zero.
+
+    On the CPU, for MPS has neither double precision nor eigenvalues.
+    """
+    rows = gradients.cpu().double()
+    rows = rows - rows.mean(dim=0)
+    deviation = rows.square().mean(dim=0).sqrt()
+    return torch.where(deviation > 0, rows / deviation, 0.0).nan_to_num(0.0, 0.0, 0.0)
+
+
 def _largest_eigenvalue(rows: Tensor) -> float:
-    rows = (rows - rows.mean(dim=0)).double()
     square = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
     return float(torch.linalg.eigvalsh(square)[-1]) / len(rows)
 

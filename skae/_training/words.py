@@ -13,6 +13,9 @@ from skae._scaling import Scaling
 from skae.inits import Words
 from skae.networks import Affine, Layout, Network
 
+# Parts of the mean of a column that are nothing but rounding where it was taken off and put back.
+_ROUNDING = 4 * torch.finfo(torch.float32).eps
+
 
 class WordFeatures(nn.Module):
     """What `Words` are, in front of an encoder: for rows in the units of the network, CSR or dense.
@@ -56,7 +59,10 @@ class WordFeatures(nn.Module):
         """Return entries times the weights of their columns."""
         values = values * self.scale[columns]
         if self.shift is not None:
-            values = values + self.shift[columns]
+            shift = self.shift[columns]
+            values = values + shift
+            # What centring left of a zero would make features of a row that has none.
+            values = values * (values.abs() > _ROUNDING * shift.abs())
         if self.logarithm:
             values = values.clamp(0.0, 1.0) + values.clamp_min(1.0).log()
         return values * self.weight[columns]

@@ -83,7 +83,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         SupportError
             A value lies outside the support of the likelihood.
         NonFiniteLossError
-            The loss or a weight stopped being finite. The last finite weights stay.
+            The loss or a weight stopped being finite. The last finite weights stay; where it was in
+            the search for ``n_components="auto"``, the estimator as it was before.
         """
         resume = self.warm_start and hasattr(self, "net_")
         return self._fit(X, sample_weight, resume, one_epoch=False)
@@ -122,8 +123,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         specs = self._specifications(previous) if previous else None
         if previous and specs:  # before anything is said about the rows
             check_can_go_on(previous, *specs)
-        # The last finite weights are worth keeping.
-        with restored_on_error(self, but=(NonFiniteLossError,)), unchanged_on_error(previous):
+        with restored_on_error(self, unless=_had_a_model), unchanged_on_error(previous):
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
             spec, training = specs or self._specifications(previous)
             if one_epoch:
@@ -133,8 +133,8 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
             try:
                 model = fit_model(X, weight, spec, training, previous, names)
             except NonFiniteLossError as error:
-                self._record(error.model)
-                error.model = None  # an error may be sent to another process
+                if error.model is not None:  # else the search for its size failed
+                    self._record(error.model)
                 raise
             complaint = self._record(model)
         if previous is None:
@@ -189,6 +189,17 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _had_a_model(error: BaseException) -> bool:
+    """Return whether an error came with a model, whose last finite weights are worth keeping.
+
+    It then lets go of it, for an error may be sent to another process.
+    """
+    if not isinstance(error, NonFiniteLossError) or error.model is None:
+        return False
+    error.model = None
+    return True
 
 
 def _unclear_size(model: FittedModel) -> Warning | None:

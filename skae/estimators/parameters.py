@@ -33,7 +33,8 @@ class SharedParameters(ABC):
         lets a search before the fit find how many the rows are worth (at most 256, and no more than
         features; sparse codes have four units for each); the fit is then that of the number itself,
         `n_components_`. `size_curve_` has what was compared, and `UnclearSizeWarning` says that the
-        number is one of several. The search trains a network of its own on at most 10,000 rows; see
+        number is one of several. The search trains a network of its own, with the standard normal
+        prior and by "adam" whatever ``optimizer``, on at most 10,000 rows; see
         the user guide, "Choosing the size". An error beside a ``network`` of modules of one
         size.""",
     )
@@ -71,9 +72,9 @@ class SharedParameters(ABC):
         "pca" for `AutoencoderTransformer`, both with a Gaussian likelihood; "cooccurrence" for
         `AutoencoderTransformer` and `DenoisingAETransformer` whatever the likelihood, where no
         value is below zero, at most a tenth is not zero, there are at least 100 distinct rows and
-        100 columns, and the training does not begin with `partial_fit`; else "random". Any but
-        "auto" and "random" is an error beside a ``network`` without a linear path, such as your own
-        modules, and "cooccurrence" beside sparse codes or a prior. See
+        100 columns that are not empty, and the training does not begin with `partial_fit`; else
+        "random". Any but "auto" and "random" is an error beside a ``network`` without a linear
+        path, such as your own modules, and "cooccurrence" beside sparse codes or a prior. See
         `skae.inits`.""",
         Init,
         also=("auto",),
@@ -194,7 +195,8 @@ class SharedParameters(ABC):
         """Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at
         most 200 (or those for 500 steps, if they are more); where batches are sparse, about 5,000
         steps in at most 60 epochs. Plain codes that start at principal components get at most 100
-        epochs, at co-occurrence 5,000 steps and at most 15 epochs. Where
+        epochs, at co-occurrence 5,000 steps and at most 15 epochs (3,000 and 18 with a Gaussian
+        likelihood). Where
         ``early_stopping="auto"`` finds out how long a training is to be, each of the two trainings
         has at most 10,000 steps, and 100 epochs or those for 500 steps.""",
     )
@@ -220,9 +222,9 @@ class SharedParameters(ABC):
         weights that were best for them. "auto" does more where the start is found in closed
         form from the columns and rows held out can judge (`VAETransformer` and
         `AutoencoderTransformer`, with another ``init`` than "random", and no texts), in a first fit
-        on 40 to 10,000 distinct rows with ``max_iter="auto"``: rows held
-        out (at least 20) say after how many epochs an average of the weights is best for them, 0 if
-        the start is; then all rows are trained on for as many, and the average is kept.
+        on 40 to 10,000 distinct rows with ``max_iter="auto"`` and another ``optimizer`` than "sgd":
+        rows held out (at least 20) say after how many epochs an average of the weights is best for
+        them, 0 if the start is; then all rows are trained on for as many, and the average is kept.
         ``callbacks`` and ``verbose`` see this second training alone. Everywhere else "auto" is
         False.""",
     )
@@ -281,7 +283,7 @@ class SharedParameters(ABC):
     n_components_ : int
         Number of latent dimensions.
     size_curve_ : dict
-        Only with ``n_components="auto"``. The sizes that were compared ("n_components"), the lower
+        Only with ``n_components="auto"``, and of two distinct rows at least. The sizes that were compared ("n_components"), the lower
         bound of log p(x) of rows held out for each ("score", nats a row), the standard error of its
         difference from the best ("standard_error"), the mean KL of each latent of the network of
         the search ("kl", nats, the largest first), and the size taken ("chosen"). Where factor

@@ -214,7 +214,7 @@ def _start(words: Words, T, rows: StartRows, n_components: int) -> LinearStart:
 def _standardised(words: Words, T, weight: np.ndarray) -> tuple[Words, np.ndarray]:
     """Return words whose features have mean zero and, over all, variance one; their covariance."""
     mean, second = np.zeros(words.n_vectors), np.zeros((words.n_vectors, words.n_vectors))
-    words = words._replace(mean=mean, scale=1.0)
+    words = words._replace(mean=np.zeros(words.n_vectors), scale=1.0)  # no mean that grows below
     for block in row_blocks(T.shape[0], words.n_vectors):
         features = words.features(T[block])
         weighted = features.T * weight[block]
