@@ -36,6 +36,7 @@ class Stream(IntEnum):
     WEIGHTS_OF_FEATURES = 19  # first weights of the decoder of the features of texts
     WEIGHTS_OF_SEARCH = 21  # of the decoder of a search for the size
     SHUFFLED_COLUMNS = 22  # how much columns go together by chance, in such a search
+    FACTORS_OF_SEARCH = 23  # of the factor analyses that its network is compared with
     STATE_AT_START = 17  # what sparsities and priors let start at random
 
     # From the seed of a call of `sample`.

@@ -173,6 +173,15 @@ def test_where_epochs_help_they_are_made():
     np.testing.assert_array_equal(weights_of(again), weights_of(vae))
 
 
+def test_a_length_that_is_found_does_not_hang_on_rounding():
+    """At principal components the gradient of the encoder is rounding: no step is made of it."""
+    rows = curved()
+    one = AutoencoderTransformer(2, random_state=0).fit(rows)
+    other = AutoencoderTransformer(2, random_state=0).fit(rows.astype(np.float32))
+    assert one.n_iter_ == other.n_iter_ > 5
+    np.testing.assert_allclose(one.transform(rows), other.transform(rows), atol=1e-3)
+
+
 def test_the_length_does_not_depend_on_copies_of_rows():
     weight = np.random.default_rng(0).integers(1, 3, len(X))
     weighted = VAETransformer(2, random_state=0).fit(X, sample_weight=weight)

@@ -181,7 +181,7 @@ def _compare_linear(
     """
     rows = StartRows(X, *part, summarise_columns(X, *part), model.scaling)
     sizes = sizes_in_doubt(1, min(_MOST_COMPONENTS, X.shape[1]))
-    seed = derive_seed(model.training.seed, Stream.START)
+    seed = derive_seed(model.training.seed, Stream.FACTORS_OF_SEARCH)
     index, weight = held_out
     scores = []
     for size in sizes:

@@ -71,15 +71,16 @@ class _Pass:
         for number, given in enumerate(self.feed):
             tensors = {**self.stack.weights, **self.stack.buffers}
             terms = self.losses(tensors, self.numbers, given, training=True)
-            gradients = self._gradients(terms["loss"])
+            factors = self._factors(begun + (number + 0.5) / n_batches)
+            gradients = self._gradients(terms["loss"], factors)
             found.append({name: term.detach() for name, term in terms.items()})
-            self.stack.step(gradients, self._factors(begun + (number + 0.5) / n_batches))
+            self.stack.step(gradients, factors)
             if "average" in self.copies:
                 share = newest_share(begun * n_batches + number + 1)
                 _draw_near(self.copies["average"], self.stack.weights, share)
         self._record("train", found, self.feed.sizes)
 
-    def _gradients(self, losses: Tensor) -> Tensors:
+    def _gradients(self, losses: Tensor, factors: list[float]) -> Tensors:
         """Return the gradients of a step; in its first one a start trains its decoder alone."""
         weights = self.stack.weights
         found = torch.autograd.grad(losses.sum(), list(weights.values()))
@@ -90,8 +91,8 @@ class _Pass:
             for name, gradient in gradients.items():
                 if name.startswith("encoder."):
                     gradient.mul_(trains.view(-1, *[1] * (gradient.ndim - 1)))
-            for module in modules:
-                module.begins = False
+            for module, factor in zip(modules, factors, strict=True):
+                module.begins = module.begins and factor == 0.0  # which is no step
         return gradients
 
     def _factors(self, epoch: float) -> list[float]:
