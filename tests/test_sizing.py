@@ -237,6 +237,12 @@ def test_a_drop_is_no_matter_for_a_warning():
         VAETransformer(**FAST).fit(X)
 
 
+def test_wrong_callbacks_are_an_error_before_the_search(monkeypatch):
+    monkeypatch.setattr(fit, "find_size", lambda *_: pytest.fail("it was searched"))
+    with pytest.raises(ValueError, match="callbacks must hold skorch callbacks"):
+        VAETransformer(**FAST, callbacks=[3]).fit(X)
+
+
 def test_modules_of_one_size_are_an_error():
     network = CustomNetwork(nn.Linear(12, 6), nn.Linear(3, 12))
     with pytest.raises(ValueError, match=r"modules of one.*n_components='auto'.*callables"):

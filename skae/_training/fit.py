@@ -14,7 +14,7 @@ import numpy as np
 
 from skae._duplicates import merge_duplicates, representatives
 from skae._training.auto import finds_length
-from skae._training.build import build, starts_linear
+from skae._training.build import build, check_callbacks, starts_linear
 from skae._training.diagnosis import advice
 from skae._training.fitted import FittedModel
 from skae._training.going_on import following, go_on
@@ -93,6 +93,7 @@ def _new(
 
     Of rows held out nothing is known beforehand.
     """
+    check_callbacks(training.callbacks)  # before a search takes its time
     if training.early_stopping is True:
         (index, weight), _ = hold_out(X, index, weight, training)
     curve = None

@@ -173,8 +173,8 @@ class AutoencoderNet(NeuralNet):
         else:
             step = super().train_step(batch, **fit_params)
         module.bottleneck.end_step()
-        if any(group["lr"] > 0 for group in self.optimizer_.param_groups):  # else it was no step
-            module.begins = False
+        if module.begins:  # still, where the rate is zero
+            module.begins = all(group["lr"] == 0 for group in self.optimizer_.param_groups)
         return step
 
     def drawn(self, batch: Batch, training: bool) -> Batch:
