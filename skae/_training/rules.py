@@ -171,7 +171,24 @@ class Trial(Rule):
         return Repeat(self.schedule, self.most_epochs, self.best_epoch, self.came_to_an_end)
 
 
-class Repeat(Rule):
+class FixedLength(Rule):
+    """So many epochs as were said beforehand, of which none is better than another."""
+
+    came_to_an_end = True
+    epoch = 0
+
+    def observe(self, value: float) -> bool:
+        """Take the objective of one more epoch; none is the best."""
+        self.epoch += 1
+        return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done."""
+        return self.epoch >= self.n_epochs
+
+
+class Repeat(FixedLength):
     """The epochs that were best in a `Trial`, on its schedule, and no more.
 
     Parameters
@@ -188,7 +205,6 @@ class Repeat(Rule):
     # Every moment of it is one of the trial: of the learning rate, and of all other schedules.
 
     averages = True
-    came_to_an_end = True
 
     def __init__(
         self,
@@ -199,24 +215,14 @@ class Repeat(Rule):
     ):
         self.schedule, self.most_epochs = schedule, most_epochs
         self.came_to_an_end = came_to_an_end
-        self.n_epochs, self.horizon, self.epoch = best_epoch + 1, most_epochs + 1, 0
+        self.n_epochs, self.horizon = best_epoch + 1, most_epochs + 1
 
     def factor(self, epoch: float) -> float:
         """Return the factor of the learning rate after so many epochs, and parts of one."""
         return _after_still_epoch(self.schedule, epoch, self.most_epochs)
 
-    def observe(self, value: float) -> bool:
-        """Take the objective of one more epoch; none is the best."""
-        self.epoch += 1
-        return False
 
-    @property
-    def is_over(self) -> bool:
-        """Whether all epochs are done."""
-        return self.epoch >= self.n_epochs
-
-
-class Sizing(Rule):
+class Sizing(FixedLength):
     """A fixed number of epochs of a longer training, whose end is never reached.
 
     Parameters
@@ -229,25 +235,13 @@ class Sizing(Rule):
     #: The share of it that is trained.
     SHARE = 0.85
 
-    came_to_an_end = True
-
     def __init__(self, schedule: Schedule, horizon: int):
         self.schedule, self.horizon = schedule, horizon
-        self.n_epochs, self.epoch = math.ceil(self.SHARE * horizon), 0
+        self.n_epochs = math.ceil(self.SHARE * horizon)
 
     def factor(self, epoch: float) -> float:
         """Return the factor of the learning rate after so many epochs, and parts of one."""
         return self.schedule(min(1.0, epoch / self.horizon))
-
-    def observe(self, value: float) -> bool:
-        """Take the objective of one more epoch; none is the best."""
-        self.epoch += 1
-        return False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether all epochs are done."""
-        return self.epoch >= self.n_epochs
 
 
 def _after_still_epoch(schedule: Schedule, epoch: float, most_epochs: int) -> float:

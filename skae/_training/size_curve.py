@@ -22,7 +22,8 @@ class SizeCurve(NamedTuple):
     n_components : ndarray of shape (n_sizes,)
         The numbers of latents that were compared, increasing.
     score : ndarray of shape (n_sizes,)
-        Lower bound of log p(x), mean over rows held out, nats in the units of X.
+        Lower bound of log p(x), and of linear models log p(x) itself: mean over rows held out, nats
+        in the units of X.
     standard_error : ndarray of shape (n_sizes,)
         Of the difference from the best one.
     kl : ndarray

@@ -35,7 +35,7 @@ class ModelSpec(Specification):
 
     def for_parts(self) -> ModelSpec:
         """Return the model that a training on parts of the rows begins with."""
-        return replace(self, init=self.init and self.init.for_parts())
+        return replace(self, init=self.init.for_parts())
 
     @property
     def size(self) -> int:

@@ -172,7 +172,7 @@ class SizeDisplay(Display):
         ----------
         estimator : estimator, Pipeline or search
             With `size_curve_`, a dict of the arrays ``n_components``, ``score`` and
-            ``standard_error``, and `n_components_`.
+            ``standard_error``, and the size ``chosen`` (else that is `n_components_`).
         name : str, default=None
             Name of the line in the legend.
         ax : matplotlib.axes.Axes, default=None
