@@ -85,13 +85,18 @@ def test_an_interrupt_in_a_task_reaches_the_caller(monkeypatch):
 class Signalling(Interrupting):
     """Fits that are interrupted from outside, and would go on for ever."""
 
+    receiver = staticmethod(threading.main_thread)
+
     def fit(self, X, y=None):
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        signal.pthread_kill(self.receiver().ident, signal.SIGINT)
         while True:
             time.sleep(0.001)
 
 
-def test_a_signal_ends_the_search_and_leaves_no_thread():
+# A signal that another thread receives wakes no wait of the main one, which has to look for it.
+@pytest.mark.parametrize("receiver", [threading.main_thread, threading.current_thread])
+def test_a_signal_ends_the_search_and_leaves_no_thread(receiver, monkeypatch):
+    monkeypatch.setattr(Signalling, "receiver", staticmethod(receiver))
     vae = VAETransformer(2, **SHORT)
     before = vae.get_params(), vars(vae).copy(), warnings.filters[:]
     unfitted = GridSearchCV(make_pipeline(vae, Signalling()), {"vaetransformer__beta": [1, 2]})
@@ -116,8 +121,8 @@ def test_an_interrupt_while_a_task_runs_ends_the_task():
     began, ended = threading.Event(), threading.Event()
 
     def call():
-        began.set()
         try:
+            began.set()
             while True:
                 pass
         except KeyboardInterrupt:

@@ -23,6 +23,9 @@ from skae._warnings import calling_line, thread_called_at
 # no more are begun (the rows of a search are copied for each of its fits).
 _MOST_MODELS, _MOST, _MOST_CELLS = 10, 16, 2**26
 
+# Seconds after which who waits for a task looks for an interrupt.
+_A_WAIT = 0.2
+
 _here = threading.local()
 
 
@@ -84,7 +87,9 @@ class Task(threading.Thread):
         self.halted_at = None
         with warnings.catch_warnings():  # the filters here are not those of the call
             self.go.release()
-            self.halted.acquire()
+            # Not for ever: a signal that comes as the wait begins is seen when it ends.
+            while not self.halted.acquire(timeout=_A_WAIT):
+                pass
 
     def meet(self, run: Run) -> None:
         """Halt until a training is done; called by the call itself."""
