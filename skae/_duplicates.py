@@ -22,7 +22,7 @@ from pandas.util import hash_array
 from skae._blocks import row_blocks
 from skae._random import Stream, numpy_generator
 
-_ROWS_TO_LOOK_BACK_ON = 10_000
+ROWS_TO_LOOK_BACK_ON = 10_000
 # Parts of the largest value of a column below which a value counts as a zero: what rounding leaves
 # where zero was meant; and in the end, nothing.
 _ROUNDING, _NOTHING = 2.0**-23, 0.0
@@ -96,8 +96,8 @@ def representatives(index: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     choice; and with weights, evenly spaced steps through their sum are.
     """
     if weight is None:
-        return index[:_ROWS_TO_LOOK_BACK_ON]
-    steps = (np.arange(_ROWS_TO_LOOK_BACK_ON) + 0.5) / _ROWS_TO_LOOK_BACK_ON
+        return index[:ROWS_TO_LOOK_BACK_ON]
+    steps = (np.arange(ROWS_TO_LOOK_BACK_ON) + 0.5) / ROWS_TO_LOOK_BACK_ON
     places = np.searchsorted(np.cumsum(weight) / weight.sum(), steps)
     return index[places.clip(max=len(index) - 1)]
 

@@ -13,12 +13,16 @@ None.
 
 from __future__ import annotations
 
+import math
 from abc import ABC
+from numbers import Real
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
 from skae._validation import Component
+from skae.constraints import Interval
 
 
 class Sparsity(Component, ABC):
@@ -147,9 +151,7 @@ class KL(Sparsity):
 
     def penalty(self, pre, code, gains, recent_rate, row_weight, n_active):
         """Return the sum over units of the divergence of its rate from the target rate."""
-        deviation = pre.detach() - _row_mean(pre.detach(), row_weight)
-        spread = _row_mean(deviation.square(), row_weight).sqrt()
-        width = spread + torch.finfo(pre.dtype).eps
+        width = _spread(pre.detach(), row_weight) + torch.finfo(pre.dtype).eps
         soft = _row_mean(torch.sigmoid(pre / width), row_weight)
         rate = self._inner(recent_rate + soft - soft.detach())
         goal = torch.full_like(rate, self._inner(n_active / pre.shape[1]))
@@ -188,6 +190,175 @@ class TopK(Sparsity):
         return min(max(1, round(n_active)), pre.shape[1])
 
 
+class BatchTopK(Sparsity):
+    r"""The ``n_active`` times ``n_rows`` largest activations of a batch are kept, whatever the row.
+
+    A row that needs many units takes them from one that needs few. What is asked for one row alone
+    must not depend on others, so new rows are held to a threshold: the running mean, over the
+    batches of the training, of the value that parts what is kept from what is not. A row with a
+    weight of two takes of the budget, and adds to it, as two rows. There is no penalty, and so
+    nothing to weigh: ``sparsity_weight`` must stay at "auto".
+
+    References
+    ----------
+    Bussmann, Leask and Nanda (2024), "BatchTopK sparse autoencoders".
+    """
+
+    penalised = False
+    #: Least weight of the newest batch in the running mean; the first batch is the mean at first.
+    _NEWEST = 0.02
+
+    def buffers_at_start(self, n_components, n_active, generator):
+        """Return the threshold, and how many batches it is the mean of."""
+        return {"usual": torch.zeros(()), "n_batches": torch.zeros(())}
+
+    def activate(self, pre, n_active, *, usual, n_batches):
+        """Return the values above the threshold, and zeros elsewhere."""
+        return _above(pre, usual)
+
+    def activate_in_training(self, pre, row_weight, n_active, *, usual, n_batches):
+        """Return the largest values of the batch, and zeros elsewhere."""
+        return _above(pre, _largest_dropped(pre.detach(), row_weight, n_active).relu())
+
+    def threshold(self, pre, n_active, *, usual, n_batches):
+        """Return the running threshold."""
+        return usual
+
+    def buffers_after_step(self, pre, code, row_weight, n_active, *, usual, n_batches):
+        """Return the threshold with one more batch in its mean."""
+        kept, n_batches = code > 0, n_batches + 1
+        smallest = torch.where(kept, code, math.inf).min()
+        largest = torch.where(kept, -math.inf, pre).max()
+        middle = torch.where(largest > -math.inf, (smallest + largest.relu()) / 2, 0.0)
+        middle = torch.where(smallest < math.inf, middle, 0.0)  # of a code without an active unit
+        share = (1 / n_batches).clamp_min(self._NEWEST)
+        return {"usual": usual.lerp(middle, share), "n_batches": n_batches}
+
+
+class JumpReLU(Sparsity):
+    r"""Keeps what is above a threshold of the unit's own, which is trained; charges for the number.
+
+    .. math:: z_{ij} = h_{ij} \, [h_{ij} > \theta_j], \qquad
+       \Omega = \frac1n \sum_i \sum_j [h_{ij} > \theta_j]
+
+    for the encoder's output h. Activations are not made smaller, as they are by L1. Both jump, so
+    their derivatives by the threshold are zero nearly everywhere; in their place stand those of
+    the expected loss, estimated by a rectangle of width :math:`\varepsilon` about the threshold:
+
+    .. math:: \frac{\partial z}{\partial \theta} := -\frac{\theta}{\varepsilon}
+       \bigl[|h - \theta| < \tfrac{\varepsilon}{2}\bigr], \qquad
+       \frac{\partial \Omega}{\partial \theta} := -\frac{1}{\varepsilon}
+       \bigl[|h - \theta| < \tfrac{\varepsilon}{2}\bigr]
+
+    Threshold and width are in units of the spread of h over recent rows, so that neither the units
+    of X nor those of the code matter. Thresholds start where the target is met if h is normal.
+
+    Parameters
+    ----------
+    bandwidth : float > 0, default=0.5
+        Width of the rectangle, in standard deviations of the unit's input.
+
+    References
+    ----------
+    Rajamanoharan et al. (2024), "Jumping ahead: improving reconstruction fidelity with JumpReLU
+    sparse autoencoders".
+    """
+
+    _parameter_constraints: dict = {"bandwidth": [Interval(Real, 0, None, closed="neither")]}
+    uses_gains = False  # small codes are no fewer active units
+    #: Least weight of the newest batch in the running spread, which the first batch is at first.
+    _NEWEST = 0.02
+    #: Thresholds, trained as logarithms, start at a little more than zero at least.
+    _MOST_AT_START = 0.45
+
+    def __init__(self, bandwidth=0.5):
+        self.bandwidth = bandwidth
+
+    def parameters_at_start(self, n_components, n_active, generator):
+        """Return the logarithm of each threshold in spreads."""
+        share = min(n_active / n_components, self._MOST_AT_START)
+        start = math.log(NormalDist().inv_cdf(1 - share))
+        return {"log_threshold": torch.full((n_components,), start)}
+
+    def buffers_at_start(self, n_components, n_active, generator):
+        """Return the spread of each unit's input, and how many batches it is the mean of."""
+        return {"spread": torch.ones(n_components), "n_batches": torch.zeros(())}
+
+    def role(self, name):
+        """Return that thresholds are trained as logarithms."""
+        return "logarithm"
+
+    def activate(self, pre, n_active, *, log_threshold, spread, n_batches):
+        """Return the values above the thresholds, and zeros elsewhere."""
+        threshold, jump = self._jump(pre, log_threshold, spread)
+        return _above(pre, threshold) + threshold.detach() * jump
+
+    def threshold(self, pre, n_active, *, log_threshold, spread, n_batches):
+        """Return the threshold of each unit."""
+        return log_threshold.exp() * spread
+
+    def penalty(
+        self,
+        pre,
+        code,
+        gains,
+        recent_rate,
+        row_weight,
+        n_active,
+        *,
+        log_threshold,
+        spread,
+        n_batches,
+    ):
+        """Return the mean number of active units a row."""
+        threshold, jump = self._jump(pre.detach(), log_threshold, spread)
+        active = ((pre > threshold) + jump).sum(dim=1)
+        return active.mean() if row_weight is None else row_weight @ active / len(active)
+
+    def buffers_after_step(
+        self, pre, code, row_weight, n_active, *, log_threshold, spread, n_batches
+    ):
+        """Return the spreads with one more batch in their mean."""
+        n_batches = n_batches + 1
+        share = (1 / n_batches).clamp_min(self._NEWEST)
+        return {"spread": spread.lerp(_spread(pre, row_weight), share), "n_batches": n_batches}
+
+    def _jump(self, pre, log_threshold, spread):
+        """Return the thresholds, and zeros that have the gradient of the number by them."""
+        threshold, width = log_threshold.exp() * spread, self.bandwidth * spread
+        near = (pre.detach() - threshold.detach()).abs() < width / 2
+        # Where a unit does not spread there is no width, and nothing to learn.
+        slope = torch.where(near & (width > 0), 1 / width, 0.0)
+        return threshold, slope * (threshold.detach() - threshold)
+
+
+def _above(pre: Tensor, threshold: Tensor) -> Tensor:
+    """Return values above a threshold that is not negative, and zeros elsewhere."""
+    return torch.where(pre > threshold, pre, 0.0)
+
+
+def _largest_dropped(pre: Tensor, row_weight: Tensor | None, n_active: float) -> Tensor:
+    """Return the largest value of a batch that is beyond the budget of ``n_active`` a row."""
+    values, n_rows = pre.flatten(), len(pre) if row_weight is None else row_weight.sum()
+    # The sum of a whole budget may be above it by rounding.
+    budget = n_active * n_rows * (1 + len(pre) * torch.finfo(pre.dtype).eps)
+    if row_weight is None:
+        n_kept = min(max(1, int(budget)), len(values))
+        if n_kept == len(values):
+            return values.new_full((), -math.inf)
+        return values.topk(n_kept + 1, sorted=False).values.min()
+    largest, order = values.sort(descending=True)
+    fits = row_weight.repeat_interleave(pre.shape[1])[order].cumsum(0) <= budget
+    fits[0] = True
+    return torch.where(fits, -math.inf, largest).max()
+
+
+def _spread(pre: Tensor, row_weight: Tensor | None) -> Tensor:
+    """Return the weighted standard deviation of each unit over rows."""
+    deviation = pre - _row_mean(pre, row_weight)
+    return _row_mean(deviation.square(), row_weight).sqrt()
+
+
 def _row_mean(values: Tensor, row_weight: Tensor | None) -> Tensor:
     """Return the weighted mean over rows, of shape (n_components,)."""
     if row_weight is None:
@@ -200,4 +371,11 @@ def _xlogy_ratio(x: Tensor, y: Tensor) -> Tensor:
     return torch.xlogy(x, x) - torch.xlogy(x, y)
 
 
-SPARSITIES: dict[str, type[Sparsity]] = {"l1": L1, "l2": L2, "kl": KL, "topk": TopK}
+SPARSITIES: dict[str, type[Sparsity]] = {
+    "l1": L1,
+    "l2": L2,
+    "kl": KL,
+    "topk": TopK,
+    "batch_topk": BatchTopK,
+    "jumprelu": JumpReLU,
+}

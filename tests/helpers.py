@@ -90,6 +90,14 @@ class AtStart:
             for name, value in tensors.items()
         }
 
+    def after(self, **seen):
+        """Return the component beside what it keeps after a step that saw this."""
+        kept = {name: value.detach() for name, value in self.state.items()}
+        changed = self.component.buffers_after_step(**seen, **kept)
+        other = object.__new__(AtStart)
+        other.component, other.state = self.component, {**self.state, **changed}
+        return other
+
     def __getattr__(self, name):
         value = getattr(self.component, name)
         return functools.partial(value, **self.state) if self.state and callable(value) else value

@@ -20,6 +20,7 @@ from skae.sparsity import SPARSITIES
 from tests.helpers import (
     PENALTIES,
     QUIET,
+    AtStart,
     every_estimator,
     generator,
     global_generators_untouched,
@@ -438,7 +439,10 @@ def test_a_layer_a_hundred_times_as_strong_makes_gains_a_hundred_times_as_large(
 def test_small_codes_and_a_strong_decoder_do_not_escape_the_penalty(name, factor):
     def penalty(decoder, code):
         rate = torch.full((N_UNITS,), 0.3)
-        return SPARSITIES[name]().penalty(code, code, gains(decoder, code), rate, None, 1).detach()
+        given = {"n_components": N_UNITS, "n_active": 1.0, "generator": generator()}
+        kind = AtStart(SPARSITIES[name](), **given)
+        kind = kind.after(pre=code.double(), code=code.double(), row_weight=None, n_active=1.0)
+        return kind.penalty(code, code, gains(decoder, code), rate, None, 1.0).detach()
 
     decoder, code = conv_decoder(), codes()
     before = penalty(decoder, code)

@@ -30,6 +30,10 @@ def some_decoder():
 def penalty_of(kind, pre, n_active, gains=1.0, row_weight=None):
     """Return the penalty where every recent batch was like this one."""
     code = kind.activate(pre, n_active)
+    if isinstance(kind, AtStart):
+        seen = {"pre": pre.detach().double(), "code": code.detach(), "row_weight": row_weight}
+        kind = kind.after(**seen, n_active=n_active)
+        code = kind.activate(pre, n_active)
     active = (code.detach() > 0).to(pre.dtype)
     rate = active.mean(dim=0) if row_weight is None else row_weight @ active / len(active)
     return kind.penalty(pre, code, gains, rate, row_weight, n_active)

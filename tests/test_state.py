@@ -48,7 +48,7 @@ every_format = pytest.mark.parametrize("as_format", FORMATS.values(), ids=FORMAT
 # Components as users write them.
 
 
-class JumpReLU(Sparsity):
+class TrainedThreshold(Sparsity):
     """Keeps what is above a threshold, trained for each unit (Rajamanoharan et al. 2024)."""
 
     _parameter_constraints = {
@@ -84,7 +84,7 @@ class JumpReLU(Sparsity):
         return active.mean() if row_weight is None else row_weight @ active / len(active)
 
 
-class BatchTopK(Sparsity):
+class RunningThreshold(Sparsity):
     """Keeps the largest activations of a batch; new rows are held to their usual smallest."""
 
     penalised = False
@@ -182,9 +182,11 @@ class FixedVariance(Likelihood):
 
 SETTINGS = {"n_components": 8, "hidden_layer_sizes": (16,), "batch_size": 32, "random_state": 0}
 CASES = {
-    "threshold": SparseAutoencoderTransformer(sparsity=JumpReLU(), max_iter=8, **SETTINGS),
+    "threshold": SparseAutoencoderTransformer(sparsity=TrainedThreshold(), max_iter=8, **SETTINGS),
     "means": VAETransformer(prior=Mixture(), max_iter=8, **SETTINGS),
-    "running threshold": SparseAutoencoderTransformer(sparsity=BatchTopK(), max_iter=8, **SETTINGS),
+    "running threshold": SparseAutoencoderTransformer(
+        sparsity=RunningThreshold(), max_iter=8, **SETTINGS
+    ),
     "running centre": VAETransformer(prior=MovingNormal(), max_iter=8, **SETTINGS),
     "noise": DenoisingAETransformer(noise=ColumnNoise(), max_iter=5, **SETTINGS),
     "variance": AutoencoderTransformer(
@@ -237,7 +239,7 @@ def test_trained_thresholds_are_steered_to_the_number_of_active_units(as_format)
 
 
 def test_gradients_of_a_jump_are_the_pseudo_derivatives_that_are_published():
-    kind, width, pre = JumpReLU(width=0.5), 0.5, torch.tensor([[0.3, 0.9, 1.1, 1.3]])
+    kind, width, pre = TrainedThreshold(width=0.5), 0.5, torch.tensor([[0.3, 0.9, 1.1, 1.3]])
     log_threshold = torch.zeros(4, requires_grad=True)
     near = torch.tensor([0.0, 1.0, 1.0, 0.0])
     code = kind.activate(pre, 1.0, log_threshold=log_threshold)
@@ -312,7 +314,7 @@ def test_kl_is_a_mean_over_a_posterior_however_few_draws_a_score_has(n_importanc
 
 
 def test_running_threshold_is_for_new_rows_and_the_batch_decides_in_training():
-    bottleneck = SparseBottleneck(4, BatchTopK(), 1.0, None).train()
+    bottleneck = SparseBottleneck(4, RunningThreshold(), 1.0, None).train()
     h = normal(30, 4).float()
     seen = []
     for _ in range(200):
@@ -363,7 +365,7 @@ def test_state_of_a_likelihood_serves_sparse_rows_too():
 
 
 def test_buffer_may_change_though_a_gradient_still_needs_what_it_was():
-    class Scaled(BatchTopK):
+    class Scaled(RunningThreshold):
         def activate_in_training(self, pre, row_weight, n_active, *, usual):
             return pre.relu() * (1 + usual)
 
@@ -377,7 +379,7 @@ def test_buffer_may_change_though_a_gradient_still_needs_what_it_was():
 
 @pytest.mark.parametrize("changed", [{"other": torch.zeros(())}, {"usual": torch.zeros(2)}])
 def test_buffers_that_nobody_declared_are_an_error(changed):
-    class Wrong(BatchTopK):
+    class Wrong(RunningThreshold):
         def buffers_after_step(self, pre, code, row_weight, n_active, *, usual):
             return changed
 
@@ -470,7 +472,7 @@ def test_parameters_of_the_object_can_be_searched_over(name, grid):
 
 
 def test_objects_can_be_cloned():
-    for one in (JumpReLU(width=0.3), Mixture(7)):
+    for one in (TrainedThreshold(width=0.3), Mixture(7)):
         assert clone(one).get_params() == one.get_params()
 
 
@@ -573,7 +575,7 @@ def test_a_name_stands_for_one_tensor_and_a_role_is_one_that_is_known():
 
         buffers_at_start = parameters_at_start
 
-    class Unknown(JumpReLU):
+    class Unknown(TrainedThreshold):
         def role(self, name):
             return "bias"
 
@@ -659,7 +661,9 @@ def test_declarations_are_dicts(base, value):
     [(None, TypeError, "must return a dict"), ({"usual": 1.0}, ValueError, "'usual' of float")],
 )
 def test_buffers_after_a_step_are_tensors_by_name(changed, error, words):
-    kind = type("Wrong", (BatchTopK,), {"buffers_after_step": lambda *args, **given: changed})
+    kind = type(
+        "Wrong", (RunningThreshold,), {"buffers_after_step": lambda *args, **given: changed}
+    )
     with pytest.raises(error, match=f"buffers_after_step of Wrong.*{words}"):
         SparseAutoencoderTransformer(sparsity=kind(), **QUICK).fit(X)
 

@@ -14,7 +14,7 @@ from skae._training.bottlenecks import SparseBottleneck, Step
 from skae.networks import CustomNetwork
 from skae.sparsity import L1, Sparsity
 from tests.helpers import ESTIMATORS, QUICK, low_rank, weights_of
-from tests.test_state import BatchTopK, MovingNormal
+from tests.test_state import MovingNormal, RunningThreshold
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -50,7 +50,7 @@ def lbfgs(groups):
 
 LOOKED_AT = {
     **{kind.__name__: kind(**QUICK, noise="masking") for kind in ESTIMATORS},
-    "running threshold": SparseAutoencoderTransformer(sparsity=BatchTopK(), **QUICK),
+    "running threshold": SparseAutoencoderTransformer(sparsity=RunningThreshold(), **QUICK),
     "running centre": VAETransformer(prior=MovingNormal(), **QUICK),
 }
 

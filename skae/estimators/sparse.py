@@ -8,6 +8,7 @@ from typing import Any
 import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
 
+from skae._duplicates import ROWS_TO_LOOK_BACK_ON
 from skae._tables import to_sparse_interface
 from skae._training.bottlenecks import SparseCode
 from skae._training.bottlenecks.sparse import UNITS_AN_ACTIVE_ONE
@@ -32,14 +33,14 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
     n_active_ : float
         Mean number of active units a row, on (at most 10,000) training rows.
     n_dead_ : int
-        Units that were active on none of those rows.
+        Units that were active on none of those rows nor, of a larger table, in the last epoch.
     sparsity_weight_ : float
         Weight of the penalty at the end of training.
 
     Warns
     -----
     ConvergenceWarning
-        No unit is active on any row.
+        No unit is active on any row, or one in a hundred units or more on none.
 
     See Also
     --------
@@ -79,8 +80,10 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
     sparsity: Any = choices(
         "l1",
         SPARSITIES,
-        """What keeps units inactive: a penalty on the activations, on the squared mean activations,
-        on the distance of the rates from a target rate, or a hard limit on their number.""",
+        """What keeps units inactive: a penalty on the activations ("l1"), on the squared mean
+        activations ("l2"), on the distance of the rates from a target rate ("kl") or on the number
+        above a trained threshold ("jumprelu"); or a hard limit on their number in a row ("topk")
+        or in a batch ("batch_topk").""",
         Sparsity,
     )
     n_active: Any = parameter(
@@ -88,14 +91,15 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         [Interval(Real, 0, None, closed="neither"), None],
         "float or None",
         """Mean number of active units a row, in (0, n_components]; None is a quarter of the units,
-        at least 1. "topk" rounds it, and takes it as the most for each row.""",
+        at least 1. "topk" rounds it, and takes it as the most for each row, "batch_topk" as the
+        most for the mean of a batch.""",
     )
     sparsity_weight: Any = parameter(
         "auto",
         [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         'float or "auto"',
         """Weight of the penalty in the objective, at least 0. "auto" steers it during training
-        until ``n_active`` is met. "topk" has no penalty and needs "auto".""",
+        until ``n_active`` is met. "topk" and "batch_topk" have no penalty and need "auto".""",
     )
     sparse_output: bool = parameter(
         False, ["boolean"], "bool", "Whether `transform` returns codes as CSR."
@@ -148,13 +152,26 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
     def _record_own(self):
         active = self._model.training_codes > 0
         self.n_active_ = float(active.sum(axis=1).mean())
-        self.n_dead_ = int((~active.any(axis=0)).sum())
-        self.sparsity_weight_ = float(self.module_.bottleneck.weight)
+        bottleneck, used = self.module_.bottleneck, active.any(axis=0)
+        if len(active) >= ROWS_TO_LOOK_BACK_ON:  # there may be others, which the last epoch saw
+            used |= (bottleneck.uses > 0).cpu().numpy()
+        self.n_dead_ = int((~used).sum())
+        self.sparsity_weight_ = float(bottleneck.weight)
         if self.n_active_:
-            return None
+            return self._of_dead_units()
         rate = self._model.training.learning_rate_init
         return ConvergenceWarning(
             "No unit is active on any row, so that the codes say nothing about the rows. Lower "
             f"learning_rate_init (it is {rate!r}) or sparsity_weight (it is "
             f"{self.sparsity_weight!r}), or train longer."
+        )
+
+    def _of_dead_units(self):
+        """Return what to warn of where units are wasted; None where nearly all are in use."""
+        if self.n_dead_ < max(1, self.n_components_ / 100):
+            return None
+        return ConvergenceWarning(
+            f"{self.n_dead_} of {self.n_components_} units are active on no training row "
+            "(n_dead_). Let more units be active on a row (n_active), have fewer of them "
+            "(n_components), train longer (max_iter), or take sparsity='topk'."
         )

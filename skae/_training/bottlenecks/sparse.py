@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skae._random import Stream, torch_generator
 from skae._state import State
-from skae._training.bottlenecks.base import Bottleneck, BottleneckSpec, Term
+from skae._training.bottlenecks.base import Bottleneck, BottleneckSpec, Term, Terms
 from skae._validation import of_shape
 from skae.networks import Layout
 from skae.sparsity import Sparsity
@@ -36,6 +36,7 @@ class SparseBottleneck(Bottleneck):
     """
 
     weight: Tensor
+    pull: Tensor
     recent_rate: Tensor
     uses: Tensor
     n_counted: Tensor
@@ -46,6 +47,12 @@ class SparseBottleneck(Bottleneck):
     REVIVAL_WEIGHT = 1e-2
     #: The steered weight starts here, and can grow by this many powers of e in one training.
     INITIAL_WEIGHT, MAX_LOG_GROWTH = 1e-2, 30.0
+    #: Least and most weight of the term that draws up units where rows have too few active ones,
+    #: and the share of a fifth of the target that may be missing.
+    PULLS, SLACK = (1e-3, 10.0), 0.05
+    #: Share of a training in which a target far off is come near, to so many times: the weight
+    #: would run ahead of a network that is slow to follow, and switch the code off.
+    COMES_NEAR_AT, NEAR = 0.3, 4.0
     #: In single epochs, rows are counted until a unit that is active as often as it should be on
     #: average has this many: one that is a twentieth as often is then hardly taken for dead.
     USES_TO_COUNT = 100
@@ -69,17 +76,22 @@ class SparseBottleneck(Bottleneck):
             generator=torch_generator(seed, Stream.STATE_AT_START),
         )
         self.steered = is_steered(sparsity, weight)
+        of_batch = type(sparsity).activate_in_training
+        self.shared_budget = of_batch is not Sparsity.activate_in_training
+        self.aims = self.steered or not sparsity.penalised  # at the target
         # A weight that is steered changes all the time, and the objective with it; how well the
         # fit does is then the reconstruction alone.
         fixed = float(sparsity.penalised) if weight is None else float(weight)
         self.final_weight = 0.0 if self.steered else fixed
         initial = self.INITIAL_WEIGHT if self.steered else self.final_weight
         self.register_buffer("weight", torch.tensor(initial, dtype=torch.float32))
+        self.register_buffer("pull", torch.tensor(self.PULLS[0], dtype=torch.float32))
         one = torch.ones(n_components, dtype=torch.float32)
         self.register_buffer("recent_rate", one * (n_active / n_components))  # of activity
         self.register_buffer("uses", 0 * one)  # rows on which each unit was active, of those
         self.register_buffer("n_counted", torch.zeros((), dtype=torch.float32))  # counted so far
         self.register_buffer("dead", 0 * one)  # 1 where there was none when counting last ended
+        self._look_at(1.0)
         self.on_train_begin(None)
 
     def on_train_begin(self, n_steps):
@@ -104,6 +116,16 @@ class SparseBottleneck(Bottleneck):
         if self.training and self.n_counted >= self.n_to_count:
             self.dead.copy_(self.uses == 0)
             self._begin_to_count()
+        self._look_at(progress)
+
+    def _look_at(self, progress: float) -> None:
+        """Set what holds for an epoch, so that no step of it waits for a device to say it."""
+        self.n_dead = int(self.dead.sum())
+        self.goal, share = self.n_active, progress / self.COMES_NEAR_AT
+        most, near = self.n_components / 2, self.NEAR * self.n_active  # half are active at random
+        if self.steered and share < 1 and most > near:
+            self.goal = most ** (1 - share) * near**share
+        self.pulls = bool(self.pull > self.PULLS[0]) and self.goal == self.n_active
 
     def forward(self, h, step):
         """Return the reconstruction, the penalty, and the term that revives dead units."""
@@ -120,16 +142,11 @@ class SparseBottleneck(Bottleneck):
                 self._count(code.detach(), row_weight)
             missing = self.sparsity.threshold(h, self.n_active, **state) - h
             missing = of_shape(missing, h.shape, self.sparsity, "threshold, broadcast to pre,")
-            shortfall = missing.relu() @ self.dead
-            if row_weight is not None:
-                shortfall = shortfall * row_weight
-            # Where all units are dead there is nobody to disturb.
-            strength = self.REVIVAL_WEIGHT ** (1.0 - self.dead.mean())
-            terms["revival"] = Term(shortfall.mean(), strength, 0.0)
+            terms |= self._drawn_up(missing, row_weight)
         if self.sparsity.penalised:
             gains = step.gains() if self.sparsity.uses_gains else 1.0
             penalty = self.sparsity.penalty(
-                h, code, gains, self.recent_rate.clone(), row_weight, self.n_active, **state
+                h, code, gains, self.recent_rate.clone(), row_weight, self.goal, **state
             )
             penalty = of_shape(penalty, (), self.sparsity, "penalty")
             weight = self.weight if self.steered else self.final_weight
@@ -144,14 +161,41 @@ class SparseBottleneck(Bottleneck):
         weight = torch.ones_like(active[:, 0]) if row_weight is None else row_weight
         rate = weight @ active / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
         self.recent_rate.lerp_(rate, self.EMA_RATE)
+        excess = (5 * (rate.sum() / self.goal - 1)).clamp(-1, 1)
         if self.steered:
-            excess = rate.sum() / self.n_active - 1
-            self.weight *= (self.gain * (5 * excess).clamp(-1, 1)).exp()
+            self.weight *= (self.gain * excess).exp()
+        if self.aims and self.goal == self.n_active:
+            self.pull *= (-min(0.05, 5 * self.gain) * (excess + self.SLACK)).exp()
+            self.pull.clamp_(*self.PULLS)
+
+    def _drawn_up(self, missing: Tensor, row_weight: Tensor | None) -> Terms:
+        """Return the terms that draw units up to their threshold: dead ones, and what rows lack.
+
+        Of dead ones all, but where rows share the budget of a batch: that would be taken by many
+        that come up together on all rows, so that on each row only the nearest are drawn.
+        """
+        n_wanted = min(max(1, round(self.n_active)), self.n_components)
+        # Where all units are dead there is nobody to disturb.
+        strength = self.REVIVAL_WEIGHT ** (1.0 - self.dead.mean())
+        of_dead = missing.masked_fill(self.dead == 0, math.inf)
+        n_drawn = min(n_wanted, self.n_dead) if self.shared_budget else self.n_dead
+        revival = _nearest(of_dead, n_drawn, row_weight)
+        shortage = _nearest(missing, n_wanted if self.pulls else 0, row_weight)
+        terms = {"revival": Term(revival, strength, 0.0)}
+        return terms | ({"shortage": Term(shortage, self.pull, 0.0)} if self.aims else {})
 
     def code(self, h):
         """Return the code with its zeros."""
         code = self.sparsity.activate(h, self.n_active, **self.state.tensors())
         return of_shape(code, h.shape, self.sparsity, "activate")
+
+
+def _nearest(missing: Tensor, n_units: int, row_weight: Tensor | None) -> Tensor:
+    """Return what the units that miss least on each row miss together, averaged over rows."""
+    if not n_units:
+        return missing.new_zeros(())
+    of_rows = missing.topk(n_units, dim=1, largest=False).values.relu().sum(dim=1)
+    return of_rows.mean() if row_weight is None else (of_rows * row_weight).mean()
 
 
 def is_steered(sparsity: Sparsity, weight: float | None) -> bool:
