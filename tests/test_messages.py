@@ -275,7 +275,7 @@ def test_names_stand_in_the_order_of_their_vocabulary():
         assert places == sorted(places), name
     with pytest.raises(InvalidParameterError) as error:
         AutoencoderTransformer(input_scaling="x").fit(X)
-    assert "'standard', 'fourth_moment', 'max', 'log1p'" in str(error.value)
+    assert "'standard', 'fourth_moment', 'common', 'max', 'log1p'" in str(error.value)
 
 
 # Parameters of a choice.
