@@ -338,7 +338,13 @@ def test_shared_level_takes_the_size_that_the_first_found():
     assert sizes == {fitted.n_components_}
 
 
-# Callbacks see what is trained.
+# The net.
+
+
+def test_net_has_no_first_weights_to_go_back_to():
+    fitted = stack().fit(X)
+    with pytest.raises(ValueError, match=r"Call fit\(X\) of the estimator"):
+        fitted.net_.initialize()
 
 
 class Seen(Callback):

@@ -1,7 +1,5 @@
 """The stack as an estimator: parameters, searches, formats, errors."""
 
-import pickle
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +20,7 @@ from skae import (
 from skae.exceptions import NonFiniteLossError, SupportError
 
 from .helpers import QUIET, assert_rounding_apart, cells_at_once, counts, low_rank, weights_of
+from .test_persistence import WAYS
 
 pytestmark = QUIET
 
@@ -321,9 +320,10 @@ def test_progress_tells_the_levels(capfd):
 # Among other estimators.
 
 
-def test_pickle_gives_the_same_answers_and_goes_on_the_same():
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_stored_gives_the_same_answers_and_goes_on_the_same(way):
     fitted = stack(levels=[clone(TOP_K).set_params(n_components=8), LEVEL]).fit(X)
-    again = pickle.loads(pickle.dumps(fitted))
+    again = WAYS[way](fitted)
     np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
     np.testing.assert_array_equal(again.sample(5, 0), fitted.sample(5, 0))
     np.testing.assert_array_equal(

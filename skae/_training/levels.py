@@ -1,4 +1,4 @@
-"""What stands between the levels of a stack, inside its encoder and its decoder."""
+"""The network of a stack, and what stands between levels inside its encoder and its decoder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skae._modules import copied
 from skae._scaling import Scaling
 from skae._training.bottlenecks import Bottleneck
 from skae._training.encoder_input import EncoderInput
+from skae.networks import Network
 
 
 class LevelCode(nn.Module):
@@ -82,6 +84,38 @@ class ToLevelBelow(nn.Module):
         code = observation.mean(raw)
         code = code if self.scale is None else code * self.scale
         return self.bottleneck.inner(code if self.shift is None else code + self.shift)
+
+
+class LevelsNetwork(Network):
+    """Levels that were trained, as one network; it is built once.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Sequential or None
+        The encoders one after another, with a `LevelCode` and a `ToLevel` between two.
+    decoder : torch.nn.Sequential or None
+        The decoders the other way round, with a `ToLevelBelow` between two. None stands for what a
+        net has in its module by now, so that it is neither kept nor stored twice.
+    """
+
+    adjustable = False
+    takes_layer_sizes = False
+    takes_any_size = False
+
+    def __init__(self, encoder=None, decoder=None):
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def build(self, layout, n_encoder_outputs, n_decoder_outputs, seed):
+        """Return copies, which share what these share."""
+        given = copied({"encoder": self.encoder, "decoder": self.decoder})
+        if None in given.values():
+            raise ValueError(
+                "The network of a stack is made of levels that were trained, and has no first "
+                "weights to go back to. Call fit(X) of the estimator instead."
+            )
+        # As new ones are, wherever the levels were trained.
+        return given["encoder"].cpu(), given["decoder"].cpu()
 
 
 def _register(module: nn.Module, scaling: Scaling | None) -> None:

@@ -24,14 +24,13 @@ from skae._training.auto import choose_device, choose_rates
 from skae._training.bottlenecks import Bottleneck, SparseBottleneck
 from skae._training.build import make_net, takes_row_gradients_of
 from skae._training.fitted import FittedModel
-from skae._training.levels import LevelCode, ToLevel, ToLevelBelow
+from skae._training.levels import LevelCode, LevelsNetwork, ToLevel, ToLevelBelow
 from skae._training.module import Observation
 from skae._training.net import AutoencoderNet
-from skae._training.specification import TrainingSpec
+from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
 from skae._training.trainer import hold_out
 from skae.inits import Random
-from skae.networks import CustomNetwork
 
 
 def rows_to_learn(
@@ -68,42 +67,48 @@ def compose(
         Rows that the levels learned from.
     weight : ndarray or None
     """
-    first, top = levels[0], levels[-1]
-    spec = replace(
-        first.spec,
-        n_components=top.spec.size,
-        hidden_layer_sizes=(),
-        network=_network(levels),
-        init=Random(),
-        bottleneck=top.spec.bottleneck.in_stack(top.training_codes),
-        sampler=top.spec.sampler,
-    )
+    first, spec = levels[0], _spec_of(levels)
     training = choose_rates(training, finds_length=False)
     # All else that the module is made of is as for the first level.
     module = partial(
         first.net.module,
-        network=spec.network,
+        network=_network(levels),
         bottleneck=spec.bottleneck,
         layout=spec.layout(first.n_features),
         row_gradients=takes_row_gradients_of(training),
         seed=training.seed,
     )
     net = make_net(module, training, choose_device(training.device))
-    _take_over(net.module_, first.net.module_, top.net.module_)
+    net.module, net.module_.network = partial(module, network=spec.network), spec.network
+    _take_over(net.module_, first.net.module_, levels[-1].net.module_)
     _share_state(net, levels)
     model = FittedModel(spec, training, first.n_features, net, first.scaling, first.sparse)
     if first.likelihood.raw_is_linear:
-        index, weight = merge_duplicates(X, weight)
-        left = model.variance_left(X[representatives(index, weight)])
-        begun = Observation(first.likelihood, *_moments_of(first), left)
-        net.module_.observation.load_state_dict(begun.state_dict())
+        _measure_spread(model, first, X, weight)
     return model
 
 
-def _moments_of(model: FittedModel) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance of the columns that a model was built for."""
-    columns = model.net.module.keywords["columns"]
-    return columns.mean, columns.variance
+def _spec_of(levels: Sequence[FittedModel]) -> ModelSpec:
+    """Return what the model of a stack is."""
+    first, top = levels[0], levels[-1]
+    return replace(
+        first.spec,
+        n_components=top.spec.size,
+        hidden_layer_sizes=(),
+        network=LevelsNetwork(),
+        init=Random(),
+        bottleneck=top.spec.bottleneck.in_stack(top.training_codes),
+        sampler=top.spec.sampler,
+    )
+
+
+def _measure_spread(model: FittedModel, first: FittedModel, X, weight: np.ndarray | None) -> None:
+    """Let the likelihood start at the errors that a model makes on rows."""
+    index, weight = merge_duplicates(X, weight)
+    left = model.variance_left(X[representatives(index, weight)])
+    columns = first.net.module.keywords["columns"]
+    begun = Observation(model.likelihood, columns.mean, columns.variance, left)
+    model.net.module_.observation.load_state_dict(begun.state_dict())
 
 
 def answering(model: FittedModel, X, weight: np.ndarray | None) -> FittedModel:
@@ -138,7 +143,7 @@ def _share_state(net: AutoencoderNet, levels: Sequence[FittedModel]) -> None:
         net.initialize_optimizer()
 
 
-def _network(levels: Sequence[FittedModel]) -> CustomNetwork:
+def _network(levels: Sequence[FittedModel]) -> LevelsNetwork:
     """Return the network that begins as all levels one after another."""
     codes, observations = _codes(levels), _observations(levels)
     encoder = _parts(levels[0].net.module_.encoder)
@@ -150,7 +155,7 @@ def _network(levels: Sequence[FittedModel]) -> CustomNetwork:
         encoder += [code, ToLevel(level.scaling, encoder_input), *_parts(module.encoder)]
         back = ToLevelBelow(observations[id(level)], level.scaling, code.bottleneck)
         decoder = [*_parts(module.decoder), back, *decoder]
-    return CustomNetwork(nn.Sequential(*encoder), nn.Sequential(*decoder))
+    return LevelsNetwork(nn.Sequential(*encoder), nn.Sequential(*decoder))
 
 
 def _codes(levels: Sequence[FittedModel]) -> dict[int, LevelCode]:
