@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from scipy.spatial.distance import pdist
 from sklearn.base import clone
 from skorch.callbacks import Callback
 from torch import nn
@@ -300,12 +301,19 @@ def test_shared_levels_have_one_set_of_weights():
     assert apart[0] == found[0] < apart[1]
 
 
-def test_shared_level_is_applied_to_its_own_codes():
-    fitted = shared(n_levels=4, fine_tune=False).fit(X)
+@pytest.mark.parametrize("name", FOUR)
+def test_shared_level_is_applied_to_its_own_codes(name):
+    fitted = shared(FOUR[name], n_levels=4, fine_tune=False).fit(X)
     assert fitted.levels_[1] is fitted.levels_[2] is fitted.levels_[3]
-    expected = one_after_another(fitted.levels_, X)
-    for found, one in zip(fitted.transform_levels(X), expected, strict=True):
+    *below, top = fitted.transform_levels(X)
+    *expected, last = one_after_another(fitted.levels_, X)
+    for found, one in zip(below, expected, strict=True):
         assert_rounding_apart(found, one)
+    # Codes of the top that are not sparse are turned to axes of their own.
+    apart = [pdist(codes - codes.mean(axis=0)) for codes in (top, last)]
+    np.testing.assert_allclose(*apart, rtol=1e-3, atol=1e-4 * np.abs(last).max())
+    if name == "sparse":
+        assert_rounding_apart(top, last)
 
 
 def test_shared_stack_equals_one_of_copies():
