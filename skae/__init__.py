@@ -5,6 +5,7 @@ from skae.estimators import (
     AutoencoderTransformer,
     DenoisingAETransformer,
     SparseAutoencoderTransformer,
+    StackedAutoencoderTransformer,
     VAETransformer,
 )
 from skae.outliers import AutoencoderOutlierDetector
@@ -14,6 +15,7 @@ __all__ = [
     "AutoencoderTransformer",
     "DenoisingAETransformer",
     "SparseAutoencoderTransformer",
+    "StackedAutoencoderTransformer",
     "VAETransformer",
     "together",
 ]

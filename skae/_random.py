@@ -38,6 +38,7 @@ class Stream(IntEnum):
     SHUFFLED_COLUMNS = 22  # how much columns go together by chance, in such a search
     FACTORS_OF_SEARCH = 23  # of the factor analyses that its network is compared with
     STATE_AT_START = 17  # what sparsities and priors let start at random
+    LEVELS = 31  # the fits of the levels of a stack, by level
 
     # From the seed of a call of `sample`.
     CODES = 9

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from skae._blocks import row_blocks
 
 #: Values of ``input_scaling`` besides None and "auto".
-SCALINGS = ("standard", "fourth_moment", "max", "log1p")
+SCALINGS = ("standard", "fourth_moment", "common", "max", "log1p")
 
 # Rows that are asked for the value that fills a column. Where it fills nine tenths of it, another
 # one is their median less than once in 10,000 columns.
@@ -135,7 +135,8 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
     centring; "fourth_moment" by the fourth root of a third of the fourth central moment. The last
     is the standard deviation for a Gaussian column, and larger for a column of rare, large values
     (a pixel at the border, a rare flag), which standardising would blow up: a flag set in a share
-    p of the rows goes to about p**-0.5 when it is standardised, and to p**-0.25 here. "log1p" takes
+    p of the rows goes to about p**-0.5 when it is standardised, and to p**-0.25 here. "common"
+    divides all by one number, so that columns keep their sizes beside each other. "log1p" takes
     log(1 + x), for counts: without centring, and without a scale but for constant columns.
 
     A column of which few rows tell anything is not scaled by these alone (see `_growth`), nor is a
@@ -145,6 +146,8 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
         return None
     if kind == "log1p":
         return _fit_log1p(columns)
+    if kind == "common":
+        return Scaling(_shift(columns, sparse), _common_scale(columns))
     peers = _peers(columns)
     if kind == "max":
         scale = columns.largest * _growth(columns, peers, 0.0)
@@ -153,19 +156,36 @@ def fit_scaling(kind: str | None, columns: ColumnSummary, sparse: bool) -> Scali
     else:
         scale = columns.fourth_root / 3.0**0.25 * _growth(columns, peers, 0.25)
     scale = np.where(columns.constant, _unit_of_constant(columns, peers, kind != "max"), scale)
+    _check_finite(scale, columns)
+    if kind == "max":
+        return Scaling(None, scale)
+    return Scaling(_shift(columns, sparse), scale)
+
+
+def _common_scale(columns: ColumnSummary) -> np.ndarray:
+    """Return the root mean square of the standard deviations of columns that are not constant."""
+    deviation = columns.deviation[~columns.constant]
+    if not len(deviation):
+        return np.ones(len(columns.deviation))
+    _check_finite(columns.deviation, columns)
+    largest = deviation.max()
+    size = largest * np.sqrt(np.square(deviation / largest).mean())
+    return np.full(len(columns.deviation), size)
+
+
+def _check_finite(scale: np.ndarray, columns: ColumnSummary) -> None:
     if not np.isfinite(scale).all():
         column = int(np.argmin(np.isfinite(scale)))
         raise ValueError(
             f"Column {column} of X holds values as large as {columns.largest[column]:.3g}, too "
             "large to be scaled. Divide the column by a constant, or take its logarithm."
         )
-    if kind == "max":
-        return Scaling(None, scale)
-    return Scaling(_sparse_shift(columns) if sparse else columns.mean, scale)
 
 
-def _sparse_shift(columns: ColumnSummary) -> np.ndarray | None:
-    """Return the means of the columns far from zero, and zero for all others."""
+def _shift(columns: ColumnSummary, sparse: bool) -> np.ndarray | None:
+    """Return the means of the columns; of sparse ones those far from zero, and zero for others."""
+    if not sparse:
+        return columns.mean
     far = columns.far_from_zero
     return np.where(far, columns.mean, 0.0) if far.any() else None
 

@@ -73,7 +73,10 @@ MAY_IMPORT = {
 TRANSFORMERS = {"autoencoder", "sparse", "denoising", "variational"}
 TRANSFORMER_SIBLINGS = {"base", "declaration", "parameters"}
 SIBLINGS = {
-    "__init__": {"base", *TRANSFORMERS},
+    "__init__": {"base", *TRANSFORMERS, "stacked"},
+    # A meta-estimator imports what it defaults to.
+    "stacked": {"levels", "specify", "autoencoder", *TRANSFORMER_SIBLINGS},
+    "levels": {"base", "specify"},
     "base": {"answers", "specify"},
     "answers": set(),
     "specify": {"parameters"},

@@ -116,7 +116,7 @@ def test_columns_are_constant_within_rounding_and_come_out_as_zero(as_format, va
 # Far from zero.
 
 
-@pytest.mark.parametrize("kind", ["standard", "fourth_moment", "max", "log1p"])
+@pytest.mark.parametrize("kind", ["standard", "fourth_moment", "common", "max", "log1p"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_scaled_csr_rows_are_the_scaled_rows(kind, dtype):
     rng = np.random.RandomState(0)
@@ -129,7 +129,7 @@ def test_scaled_csr_rows_are_the_scaled_rows(kind, dtype):
     assert rows.dtype == np.float64
     np.testing.assert_allclose(rows.toarray(), found.apply(X), rtol=1e-6 if kind == "log1p" else 0)
     near = np.ones(7, dtype=bool) if found.shift is None else found.shift == 0
-    assert (found.shift is not None) == (kind in ("standard", "fourth_moment"))
+    assert (found.shift is not None) == (kind in ("standard", "fourth_moment", "common"))
     assert (rows.toarray()[:, near][X[:, near] == 0] == 0).all()
     assert rows.data.all()
     found_there = to_csr(sp.csr_array(X), found, "cpu").dense()

@@ -23,6 +23,7 @@ from skae import (
     AutoencoderOutlierDetector,
     AutoencoderTransformer,
     SparseAutoencoderTransformer,
+    StackedAutoencoderTransformer,
     VAETransformer,
 )
 from skae._hints import PARAMETERS, VALUES
@@ -202,7 +203,7 @@ def test_what_resembles_nothing_gets_no_guess():
 
 
 def test_no_word_has_two_meanings_for_one_estimator():
-    for Estimator in ESTIMATORS:
+    for Estimator in [*ESTIMATORS, StackedAutoencoderTransformer]:
         names = inspect.signature(Estimator).parameters
         words = [word for ours in names for word in PARAMETERS.get(ours, "").split()]
         assert len(words) == len(set(words))
@@ -212,7 +213,7 @@ def test_no_word_has_two_meanings_for_one_estimator():
 def test_every_word_leads_to_something_that_is_there():
     parameters = {
         name
-        for kind in [*ESTIMATORS, AutoencoderOutlierDetector]
+        for kind in [*ESTIMATORS, StackedAutoencoderTransformer, AutoencoderOutlierDetector]
         for name in inspect.signature(kind).parameters
     }
     assert set(PARAMETERS) <= parameters
@@ -275,7 +276,7 @@ def test_names_stand_in_the_order_of_their_vocabulary():
         assert places == sorted(places), name
     with pytest.raises(InvalidParameterError) as error:
         AutoencoderTransformer(input_scaling="x").fit(X)
-    assert "'standard', 'fourth_moment', 'max', 'log1p'" in str(error.value)
+    assert "'standard', 'fourth_moment', 'common', 'max', 'log1p'" in str(error.value)
 
 
 # Parameters of a choice.

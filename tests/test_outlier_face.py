@@ -180,7 +180,7 @@ def test_without_scaling_large_columns_rule():
 
 
 def test_scalings_without_distances_are_refused():
-    assert set(SCALINGS) - {"standard", "fourth_moment", "max"} == {"log1p"}
+    assert set(SCALINGS) - {"standard", "fourth_moment", "common", "max"} == {"log1p"}
     with pytest.raises(ValueError, match="input_scaling"):
         AutoencoderOutlierDetector(input_scaling="log1p").fit(X)
 

@@ -293,6 +293,18 @@ def test_sparse_columns_are_scaled_as_in_scikit_learn_and_centred_only_far_from_
 
 
 @formats
+@weighting
+def test_common_scaling_is_one_number_and_keeps_the_sizes_of_columns(as_format, weighted):
+    X = columns_of_every_kind()
+    weight = weights(len(X), weighted)
+    found = fit_scaling("common", summary(X, as_format, weight), as_format is not np.asarray)
+    spread = np.average((X - np.average(X, axis=0, weights=weight)) ** 2, axis=0, weights=weight)
+    np.testing.assert_allclose(found.scale, np.sqrt(spread[:4].mean()))  # others are constant
+    constant = fit_scaling("common", summary(np.ones((9, 2)), as_format), False)
+    np.testing.assert_array_equal(constant.scale, 1.0)
+
+
+@formats
 def test_max_scaling_is_that_of_scikit_learn(as_format):
     X = columns_of_every_kind()
     found = fit_scaling("max", summary(X, as_format), sparse=as_format is not np.asarray)

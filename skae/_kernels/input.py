@@ -43,6 +43,15 @@ class InputLayer(nn.Module):
             made.bias.requires_grad_(layer.bias.requires_grad)
         return made
 
+    def to_linear(self) -> nn.Linear:
+        """Return a dense layer that computes what this one does."""
+        n_inputs, n_outputs = self.weight.shape
+        made = nn.Linear(n_inputs, n_outputs, bias=self.bias is not None, device="meta")
+        made.weight = nn.Parameter(self.weight.detach().T.contiguous(), self.weight.requires_grad)
+        if self.bias is not None:
+            made.bias = nn.Parameter(self.bias.detach().clone(), self.bias.requires_grad)
+        return made
+
     def forward(self, x: Tensor | Csr) -> Tensor:
         """Return the outputs, of shape (n_rows, n_outputs)."""
         if isinstance(x, Csr):

@@ -72,7 +72,7 @@ def build(
         row_gradients=takes_row_gradients_of(training),
         seed=training.seed,
     )
-    net = _make_net(module, training, device)
+    net = make_net(module, training, device)
     # What was found once, and is in the weights now, is not kept with the net, nor pickled.
     net.module = partial(module, start=None)
     return FittedModel(spec, training, X.shape[1], net, of_rows, sp.issparse(X))
@@ -140,7 +140,7 @@ def _norm_and_cap(rows, scaling: Scaling | None) -> tuple[float, float]:
     return norm or 1.0, _TOTAL_CAP * float(usual)
 
 
-def _make_net(module: Any, training: TrainingSpec, device: str) -> AutoencoderNet:
+def make_net(module: Any, training: TrainingSpec, device: str) -> AutoencoderNet:
     """Return an initialised net about what ``module`` makes."""
     net = AutoencoderNet(
         module,

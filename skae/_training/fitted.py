@@ -11,6 +11,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor
 
+from skae._kernels.csr import Csr
 from skae._random import Stream, numpy_generator, torch_generator
 from skae._scaling import Scaling
 from skae._training.inference import map_rows
@@ -134,6 +135,24 @@ class FittedModel:
     def codes(self, X) -> np.ndarray:
         """Return the code of each row."""
         return self._map(self.net.module_.code, X, self.scaling).astype(X.dtype, copy=False)
+
+    @usual_torch()
+    def codes_of_levels(self, X) -> np.ndarray:
+        """Return the codes of each row at all levels of a stack, beside each other."""
+        codes = self._map(self.net.module_.codes_of_levels, X, self.scaling)
+        return codes.astype(X.dtype, copy=False)
+
+    @usual_torch()
+    def variance_left(self, X) -> np.ndarray:
+        """Return the mean squared error of each column, in the units of the network."""
+        module = self.net.module_
+
+        def squared_error(x: Any) -> Tensor:
+            dense = x.dense() if isinstance(x, Csr) else x
+            return (dense - module.mean(module.code(x))).square()
+
+        blocks = self._blocks(squared_error, X, self.scaling)
+        return sum(block.sum(axis=0, dtype=np.float64) for block in blocks) / X.shape[0]
 
     @usual_torch()
     def scores(self, X) -> np.ndarray:

@@ -22,6 +22,7 @@ from skae._state import State
 from skae._training.batches import Batch
 from skae._training.bottlenecks import BottleneckSpec, Step, Term, Terms
 from skae._training.encoder_input import EncoderInput
+from skae._training.levels import LevelCode
 from skae._training.plan import DENSE, Plan, possible
 from skae._training.words import WordModel
 from skae._validation import of_shape
@@ -299,6 +300,15 @@ class AutoencoderModule(nn.Module):
     def code(self, x: Tensor | Csr) -> Tensor:
         """Return the code of each row."""
         return self.bottleneck.code(self._encode(x))
+
+    def codes_of_levels(self, x: Tensor | Csr) -> Tensor:
+        """Return the codes of all levels of a stack beside each other, those of the top last."""
+        codes, value = [], self._given_to_encoder(x)
+        for part in self.encoder:
+            value = part(value)
+            if isinstance(part, LevelCode):
+                codes.append(value)
+        return torch.cat([*codes, self.bottleneck.code(value)], dim=1)
 
     def mean(self, code: Tensor, total: Tensor | None = None) -> Tensor:
         """Return the mean of x given each code."""

@@ -1,12 +1,14 @@
 """The life of an estimator: validate, hand a specification to the engine, record, answer.
 
-`BaseAutoencoder` owns the order of events and no hyper-parameter. A final class stores its
-parameters and says what is its own: the bottleneck, and what it records of a fit.
+`BaseTransformer` owns the order of events and no hyper-parameter, and `BaseAutoencoder` adds how
+one network is specified. A final class stores its parameters and says what is its own: the
+bottleneck, and what it records of a fit.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -19,7 +21,7 @@ from skae._training.bottlenecks import BottleneckSpec
 from skae._training.fit import fit_model
 from skae._training.fitted import FittedModel
 from skae._training.going_on import check_can_go_on
-from skae._training.specification import ModelSpec, TrainingSpec
+from skae._training.specification import TrainingSpec
 from skae._training.trainer import unchanged_on_error
 from skae._validation import restored_on_error, within_support
 from skae._warnings import warn
@@ -36,21 +38,41 @@ from skae.inits import Init
 from skae.likelihoods import Likelihood
 
 
-class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
-    """Base of the four transformers."""
+class BaseTransformer(AnswersMixin, HintsMixin, BaseEstimator, ABC):
+    """Base of all transformers: the order of events."""
 
-    #: What ``sampler="auto"`` stands for; None where the estimator has a prior to draw from.
-    _auto_sampler: str | None = "gaussian_mixture"
+    #: What progress is of; None: the class.
+    _title: str | None = None
 
-    # What a final class says of its own.
-
-    @abstractmethod
-    def _bottleneck(self) -> BottleneckSpec:
-        """Return what lies between encoder and decoder."""
+    # What a class says of its own.
 
     @abstractmethod
-    def _auto_init(self, likelihood: Likelihood) -> Init:
-        """Return what ``init="auto"`` is."""
+    def _specifications(self, previous: FittedModel | None) -> tuple[Any, TrainingSpec]:
+        """Return what the model is, and how it is trained, once its likelihood is chosen.
+
+        Of a model that is yet to be made it may be None.
+        """
+
+    @abstractmethod
+    def _trained(
+        self,
+        X,
+        weight: np.ndarray | None,
+        spec: Any,
+        training: TrainingSpec,
+        previous: FittedModel | None,
+        one_epoch: bool,
+    ) -> FittedModel:
+        """Return a model trained on rows, or ``previous`` trained further."""
+
+    @property
+    def _given_likelihood(self) -> Any:
+        """The likelihood of the rows that is asked for."""
+        return self.likelihood
+
+    def _goes_on(self) -> bool:
+        """Return whether there is something that a further training goes on from."""
+        return hasattr(self, "net_")
 
     def _record_own(self) -> Warning | None:
         """Set the fitted attributes of this class alone; return what to warn of, if anything."""
@@ -86,7 +108,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
             The loss or a weight stopped being finite. The last finite weights stay; where it was in
             the search for ``n_components="auto"``, the estimator as it was before.
         """
-        resume = self.warm_start and hasattr(self, "net_")
+        resume = self.warm_start and self._goes_on()
         return self._fit(X, sample_weight, resume, one_epoch=False)
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -116,7 +138,7 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         ValueError
             A parameter of the model is not what it was at the first call.
         """
-        return self._fit(X, sample_weight, resume=hasattr(self, "net_"), one_epoch=True)
+        return self._fit(X, sample_weight, resume=self._goes_on(), one_epoch=True)
 
     def _fit(self, X, sample_weight, resume: bool, one_epoch: bool):
         previous = self._model if resume else None
@@ -126,12 +148,9 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         with restored_on_error(self, unless=_had_a_model), unchanged_on_error(previous):
             X, weight = self._validate_training_rows(X, sample_weight, reset=not resume)
             spec, training = specs or self._specifications(previous)
-            if one_epoch:
-                spec = spec if previous else spec.for_parts()
-                training = training.single_pass()
-            names = getattr(self, "feature_names_in_", None)
+            training = training.single_pass() if one_epoch else training
             try:
-                model = fit_model(X, weight, spec, training, previous, names)
+                model = self._trained(X, weight, spec, training, previous, one_epoch)
             except NonFiniteLossError as error:
                 if error.model is not None:  # else the search for its size failed
                     self._record(error.model)
@@ -148,11 +167,6 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
                 )
             )
         return self
-
-    def _specifications(self, previous: FittedModel | None) -> tuple[ModelSpec, TrainingSpec]:
-        """Return what the model is, and how it is trained, once its likelihood is chosen."""
-        seed = seed_of(self.random_state, previous)
-        return model_spec(self, previous), training_spec(self, seed)
 
     def _record(self, model: FittedModel) -> Warning | None:
         """Set the fitted attributes that tell how the training went; return what to warn of."""
@@ -176,9 +190,12 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         advice = ""
         if self._chose_likelihood:  # until a call that names one has been whole
             advice = "(likelihood='auto' took the present one by the rows of the first call.)"
-        self._chose_likelihood = self._chose_likelihood and is_auto(self.likelihood)
-        names = getattr(self, "feature_names_in_", None)
-        return within_support(X, self.likelihood_, names, advice), weight
+        self._chose_likelihood = self._chose_likelihood and is_auto(self._given_likelihood)
+        return within_support(X, self.likelihood_, self._feature_names, advice), weight
+
+    @property
+    def _feature_names(self) -> Any:
+        return getattr(self, "feature_names_in_", None)
 
     @property
     def _n_features_out(self) -> int:
@@ -189,6 +206,31 @@ class BaseAutoencoder(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+class BaseAutoencoder(BaseTransformer):
+    """Base of the four transformers that are one network."""
+
+    #: What ``sampler="auto"`` stands for; None where the estimator has a prior to draw from.
+    _auto_sampler: str | None = "gaussian_mixture"
+
+    @abstractmethod
+    def _bottleneck(self) -> BottleneckSpec:
+        """Return what lies between encoder and decoder."""
+
+    @abstractmethod
+    def _auto_init(self, likelihood: Likelihood) -> Init:
+        """Return what ``init="auto"`` is."""
+
+    def _specifications(self, previous):
+        """Return what the model is, and how it is trained; see `BaseTransformer`."""
+        seed = seed_of(self.random_state, previous)
+        return model_spec(self, previous), training_spec(self, seed)
+
+    def _trained(self, X, weight, spec, training, previous, one_epoch):
+        """Return the model; see `BaseTransformer`."""
+        spec = spec.for_parts() if one_epoch and previous is None else spec
+        return fit_model(X, weight, spec, training, previous, self._feature_names)
 
 
 def _had_a_model(error: BaseException) -> bool:

@@ -90,7 +90,8 @@ def _docstring(cls: Any, fields: list[dataclasses.Field]) -> str:
     lines = inspect.cleandoc(cls.__doc__ or "").split("\n")
     first = next((i for i, line in enumerate(lines) if line in _SECTIONS), len(lines))
     summary, rest = lines[:first], lines[first:]
-    attributes = inspect.cleandoc(getattr(cls, "_shared_attributes", "")).split("\n")
+    shared = [vars(base).get("_shared_attributes", "") for base in cls.__mro__]
+    attributes = [line for text in shared if text for line in inspect.cleandoc(text).split("\n")]
     own, rest = (rest[2:], []) if rest[:1] == ["Attributes"] else ([""], rest)
     entries = [row for one in fields for row in _entry(one)]
     parts = [

@@ -22,8 +22,8 @@ from skae.schedules import SCHEDULES, Schedule
 
 
 @dataclass(eq=False, repr=False)
-class SharedParameters(ABC):
-    """The parameters that all transformers share."""
+class ModelParameters(ABC):
+    """What the model is: the parameters of each transformer that is one network of its own."""
 
     n_components: Any = parameter(
         16,
@@ -125,8 +125,9 @@ class SharedParameters(ABC):
         """How columns are scaled for the network; codes follow it, but reconstructions, samples and
         scores are in the units of X. "standard" divides by the standard deviation,
         "fourth_moment" by the fourth root of a third of the fourth central moment (the same for a
-        Gaussian column, larger for one of rare large values), both after centring (in sparse X of
-        the columns far from zero alone); "max" divides by the largest absolute value, and "log1p"
+        Gaussian column, larger for one of rare large values), "common" all columns by one number,
+        so that large ones count for more, all three after centring (in sparse X of the columns far
+        from zero alone); "max" divides by the largest absolute value, and "log1p"
         takes log(1 + x), for the encoder alone; neither centres. "auto" is what the likelihood asks
         for: "fourth_moment" for a Gaussian, "log1p" for counts, "max" for amounts, None for binary
         columns.""",
@@ -143,6 +144,24 @@ class SharedParameters(ABC):
         "sampled" is an error. Scores are exact whichever it is.""",
         also=("auto",),
     )
+    #: The entries of these in the docstring of each.
+    _shared_attributes = """
+    size_curve_ : dict
+        Only with ``n_components="auto"``, and of two distinct rows at least. The sizes that were
+        compared ("n_components"; of sparse codes, which have four units for each, a quarter), the
+        lower bound of log p(x) of rows held out for each ("score", nats a row; without the tenth
+        that is described worst), the standard error of its difference from the best
+        ("standard_error"), the mean KL of each latent of the network of the search ("kl", nats, the
+        largest first), and the size taken ("chosen"). Where that network had no say, two sizes: of
+        ordinary variational autoencoders, with the "kl" of the larger.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class TrainingParameters(ABC):
+    """How a network is trained."""
+
+    _: KW_ONLY
     alpha: Any = parameter(
         "auto",
         [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
@@ -282,14 +301,6 @@ class SharedParameters(ABC):
         Names of the columns; only if all are strings.
     n_components_ : int
         Number of latent dimensions.
-    size_curve_ : dict
-        Only with ``n_components="auto"``, and of two distinct rows at least. The sizes that were
-        compared ("n_components"; of sparse codes, which have four units for each, a quarter), the
-        lower bound of log p(x) of rows held out for each ("score", nats a row; without the tenth
-        that is described worst), the standard error of its difference from the best
-        ("standard_error"), the mean KL of each latent of the network of the search ("kl", nats, the
-        largest first), and the size taken ("chosen"). Where that network had no say, two sizes: of
-        ordinary variational autoencoders, with the "kl" of the larger.
     likelihood_ : Likelihood
         The likelihood of the fit: what a name, or "auto", came to.
     sparse_method_ : {"dense", "exact", "sampled"}
@@ -311,6 +322,11 @@ class SharedParameters(ABC):
     module_ : torch.nn.Module
         Encoder, bottleneck, decoder and likelihood.
     """
+
+
+@dataclass(eq=False, repr=False)
+class SharedParameters(TrainingParameters, ModelParameters, ABC):
+    """The parameters that all transformers of one network share."""
 
 
 def default_of(name: str) -> Any:

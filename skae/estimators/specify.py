@@ -65,14 +65,14 @@ def training_spec(estimator: Any, seed: int) -> TrainingSpec:
         device=estimator.device,
         callbacks=tuple(estimator.callbacks or ()),
         verbose=int(estimator.verbose),
-        title=type(estimator).__name__,
+        title=estimator._title or type(estimator).__name__,
         seed=seed,
     )
 
 
 def choose_likelihood_for(estimator: Any, X) -> tuple[Likelihood, bool]:
     """Return the likelihood of a fit on the rows of X, and whether "auto" chose it."""
-    given = estimator.likelihood
+    given = estimator._given_likelihood
     auto = is_auto(given)
     return resolve(choose_likelihood(X) if auto else given, LIKELIHOODS), auto
 

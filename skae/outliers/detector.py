@@ -27,7 +27,7 @@ from skae.outliers.training import Settings, distinct_rows, fit_scores
 
 _AUTO_SHARE, _MOST_CALIBRATION_ROWS = 0.01, 10_000
 # "log1p" is for the input of a network alone: no distance is taken in it.
-_SCALINGS = ("standard", "fourth_moment", "max")
+_SCALINGS = ("standard", "fourth_moment", "common", "max")
 
 
 class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEstimator):
@@ -63,7 +63,7 @@ class AutoencoderOutlierDetector(HintsMixin, AnswersMixin, OutlierMixin, BaseEst
     fdr : float or None, default=None
         If given, in (0, 1): `predict` raises alarms at this false-discovery rate over the rows it
         gets, instead of at ``offset_``. It warns where no row could be odd enough.
-    input_scaling : {"auto", "standard", "fourth_moment", "max"} or None, default="auto"
+    input_scaling : {"auto", "standard", "fourth_moment", "common", "max"} or None, default="auto"
         How columns are scaled for the neighbours and for the default network, as in the
         transformers; "auto" is "standard" for dense X and "fourth_moment" for CSR. None takes them
         as they are, which is right where their sizes mean something (TF-IDF, one unit for all).

@@ -135,6 +135,10 @@ class Bottleneck(nn.Module, ABC):
     def code(self, h: Tensor) -> Tensor:
         """Return the code that ``transform`` returns."""
 
+    def code_below(self, h: Tensor) -> Tensor:
+        """Return the code where other levels of a stack are above it, in a training too."""
+        return self.code(h)
+
     def axes(self, codes: np.ndarray, told: dict[str, np.ndarray]) -> np.ndarray:
         """Return how codes are to be turned, an orthogonal (k, k), where the bottleneck `turns`.
 
@@ -195,6 +199,13 @@ class BottleneckSpec(Specification, ABC):
 
     def begun(self, at_model: bool) -> Self:
         """Return the bottleneck once it is known whether the training starts at a model of rows."""
+        return self
+
+    def in_stack(self, codes: np.ndarray) -> Self:
+        """Return the bottleneck of a level that was trained, in a stack that is trained further.
+
+        ``codes`` are those of its training rows.
+        """
         return self
 
     @abstractmethod

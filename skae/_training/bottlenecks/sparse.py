@@ -11,6 +11,7 @@ from torch import Tensor
 from skae._random import Stream, torch_generator
 from skae._state import State
 from skae._training.bottlenecks.base import Bottleneck, BottleneckSpec, Term, Terms
+from skae._training.bottlenecks.kept import KeptNumber
 from skae._validation import of_shape
 from skae.networks import Layout
 from skae.sparsity import Sparsity
@@ -133,11 +134,7 @@ class SparseBottleneck(Bottleneck):
     def forward(self, h, step):
         """Return the reconstruction, the penalty, and the term that revives dead units."""
         state, row_weight = self.state.tensors(), step.row_weight
-        if self.training:
-            code = self.sparsity.activate_in_training(h, row_weight, self.n_active, **state)
-            code = of_shape(code, h.shape, self.sparsity, "activate_in_training")
-        else:
-            code = self.code(h)
+        code = self._code_in_training(h, row_weight, state) if self.training else self.code(h)
         terms = {"reconstruction": Term(step.reconstruction(code))}
         if self.training:
             given = {"pre": h, "code": code, "row_weight": row_weight, "n_active": self.n_active}
@@ -155,6 +152,12 @@ class SparseBottleneck(Bottleneck):
             weight = self.weight if self.steered else self.final_weight
             terms["sparsity"] = Term(penalty, weight, self.final_weight)
         return terms
+
+    def _code_in_training(
+        self, h: Tensor, row_weight: Tensor | None, state: dict[str, Tensor]
+    ) -> Tensor:
+        code = self.sparsity.activate_in_training(h, row_weight, self.n_active, **state)
+        return of_shape(code, h.shape, self.sparsity, "activate_in_training")
 
     def _count(self, code: Tensor, row_weight: Tensor | None) -> None:
         """Note which units were active, and steer the weight towards the target."""
@@ -186,6 +189,19 @@ class SparseBottleneck(Bottleneck):
         shortage = _nearest(missing, n_wanted if self.pulls else 0, row_weight)
         terms = {"revival": Term(revival, strength, 0.0)}
         return terms | ({"shortage": Term(shortage, self.pull, 0.0)} if self.aims else {})
+
+    def code_below(self, h):
+        """Return the code with its zeros; in a training, as one of its steps makes it.
+
+        What the sparsity keeps, such as a threshold, goes with the codes of each step.
+        """
+        if not self.training:
+            return self.code(h)
+        code = self._code_in_training(h, None, self.state.tensors())
+        self.begin_step()
+        self.sees_first(pre=h, code=code, row_weight=None, n_active=self.n_active)
+        self.end_step()
+        return code
 
     def code(self, h):
         """Return the code with its zeros."""
@@ -230,6 +246,17 @@ class SparseCode(BottleneckSpec):
         n_active = float(n_dimensions) if self.n_active is None else self.n_active
         n_units = max(UNITS_AN_ACTIVE_ONE * n_dimensions, math.ceil(n_active))
         return n_units, replace(self, n_active=n_active)
+
+    def in_stack(self, codes):
+        """Return the bottleneck without a penalty: the number that it brought about is kept.
+
+        A penalty on one of several levels would have to be weighed against all others.
+        """
+        if not self.sparsity.penalised:
+            return self
+        n_active = float((codes > 0).sum(axis=1).mean()) or self.n_active
+        kept = KeptNumber(self.sparsity)
+        return replace(self, sparsity=kept, n_active=n_active, sparsity_weight="auto")
 
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""

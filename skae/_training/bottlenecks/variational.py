@@ -271,6 +271,10 @@ class GaussianCode(BottleneckSpec):
             return self
         return replace(self, kl_warmup=LinearWarmup(0.0 if at_model else _WARMUP))
 
+    def in_stack(self, codes):
+        """Return the bottleneck without a warm-up, in which the network would be a plain one."""
+        return replace(self, kl_warmup=LinearWarmup(0.0))
+
     def build(self, layout: Layout, seed: int) -> Bottleneck:
         """Return the bottleneck."""
         return VariationalBottleneck(
