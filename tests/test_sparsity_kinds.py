@@ -215,19 +215,6 @@ def test_units_that_come_up_together_do_not_take_the_budget_of_a_batch():
     assert drawn == {"topk": [10] * 5, "batch_topk": [2] * 5}
 
 
-def test_units_are_drawn_up_the_harder_the_longer_they_are_dead():
-    bottleneck = made("l1", 2.0)
-    bottleneck.pulls = False
-    h, found = torch.tensor([[1.0, 2.0, 1.0, 1.0, 1.0, -1.0]]).repeat(5, 1), []
-    for epoch in range(10):
-        bottleneck.on_epoch_begin(epoch / 10)
-        found.append(float(step(bottleneck, h)["revival"].value))
-    assert found == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 64.0, 64.0]
-    step(bottleneck, -h)  # once it is active again it is like others
-    bottleneck.on_epoch_begin(0.9)
-    assert not step(bottleneck, h)["revival"].value
-
-
 def test_target_far_off_is_come_near_and_one_that_is_near_is_aimed_at_from_the_start():
     near, far, hard = made("l1", 8.0, 64), made("l1", 2.0, 64), made("topk", 2.0, 64)
     goals = []

@@ -43,10 +43,9 @@ class SparseBottleneck(Bottleneck):
     n_counted: Tensor
     dead: Tensor
 
-    #: Weight of the term that revives dead units, small so as not to disturb the layers that others
-    #: share. They get no other gradient, but while Adam remembers larger ones its steps are small:
-    #: the weight doubles each time that a unit is found dead again, up to so many times.
-    REVIVAL_WEIGHT, MOST_EAGER = 1e-2, 64.0
+    #: Weight of the term that revives dead units. They get no other gradient, and the steps of Adam
+    #: do not depend on its size; it is small so as not to disturb the layers that others share.
+    REVIVAL_WEIGHT = 1e-2
     #: The steered weight starts here, and can grow by this many powers of e in one training.
     INITIAL_WEIGHT, MAX_LOG_GROWTH = 1e-2, 30.0
     #: Least and most weight of the term that draws up units where rows have too few active ones,
@@ -92,8 +91,7 @@ class SparseBottleneck(Bottleneck):
         self.register_buffer("recent_rate", one * (n_active / n_components))  # of activity
         self.register_buffer("uses", 0 * one)  # rows on which each unit was active, of those
         self.register_buffer("n_counted", torch.zeros((), dtype=torch.float32))  # counted so far
-        # 0 where there was one when counting last ended; else how eagerly the unit is drawn up.
-        self.register_buffer("dead", 0 * one)
+        self.register_buffer("dead", 0 * one)  # 1 where there was none when counting last ended
         self._look_at(1.0)
         self.on_train_begin(None)
 
@@ -117,14 +115,13 @@ class SparseBottleneck(Bottleneck):
     def on_epoch_begin(self, progress):
         """Note which units no row switched on, once enough were counted, and count again."""
         if self.training and self.n_counted >= self.n_to_count:
-            longer = (2 * self.dead).clamp(1, self.MOST_EAGER)
-            self.dead.copy_(torch.where(self.uses == 0, longer, 0.0))
+            self.dead.copy_(self.uses == 0)
             self._begin_to_count()
         self._look_at(progress)
 
     def _look_at(self, progress: float) -> None:
         """Set what holds for an epoch, so that no step of it waits for a device to say it."""
-        self.n_dead = int((self.dead > 0).sum())
+        self.n_dead = int(self.dead.sum())
         self.goal, share = self.n_active, progress / self.COMES_NEAR_AT
         most, near = self.n_components / 2, self.NEAR * self.n_active  # half are active at random
         if self.steered and share < 1 and most > near:
@@ -182,8 +179,8 @@ class SparseBottleneck(Bottleneck):
         """
         n_wanted = min(max(1, round(self.n_active)), self.n_components)
         # Where all units are dead there is nobody to disturb.
-        strength = self.REVIVAL_WEIGHT ** (1.0 - self.n_dead / self.n_components)
-        of_dead = (missing.relu() * self.dead).masked_fill(self.dead == 0, math.inf)
+        strength = self.REVIVAL_WEIGHT ** (1.0 - self.dead.mean())
+        of_dead = missing.masked_fill(self.dead == 0, math.inf)
         n_drawn = min(n_wanted, self.n_dead) if self.shared_budget else self.n_dead
         revival = _nearest(of_dead, n_drawn, row_weight)
         shortage = _nearest(missing, n_wanted if self.pulls else 0, row_weight)
