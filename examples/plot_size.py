@@ -59,9 +59,9 @@ for (name, X), (left, middle, right) in zip(
         linewidth=1,
         linestyle=":",
     )
-    middle.set_title("the search of 'auto'")
+    middle.set_title("size_curve_ of 'auto'")
     SizeDisplay.from_estimator(auto, ax=right)
-    right.set_title("held-out score in the search")
+    right.set_title("held-out score")
 
 pictures.save(figure, "size")
 
@@ -71,7 +71,8 @@ pictures.save(figure, "size")
 # drop. The two that carry a little bring nothing to rows held out, within
 # the standard error, so four are taken.
 #
-# The digits have a slope. Each latent is worth a little less than the one
-# before; the search ends it where its time does, and the warning says that
-# the number is one of several. Where to stop is a matter of what the codes
-# are for, and the curve says what fewer would cost.
+# The digits have a slope: each latent is worth a little less than the one
+# before. There "auto" compares an ordinary fit of the size that its search
+# came to with one of many latents, and takes those that this has use for
+# if they describe rows held out better. The warning says that it is one
+# number of several; where to stop is a matter of what the codes are for.

@@ -224,9 +224,7 @@ def test_few_rows_are_enough(n_rows):
 def test_a_spectrum_without_a_drop_is_told(monkeypatch):
     slope = curve([-9.0, -5.0, -4.5], kl=[1.0, 0.8, 0.6, 0.5, 0.4])
     monkeypatch.setattr(fit, "find_size", lambda *_: slope)
-    message = (
-        r"without a drop \(1, 0.8, 0.6, 0.5, 0.4 nats .*, of 3\).*several sizes .*from 1 to 3\."
-    )
+    message = r"without a drop.* of the search .*: -9 of 1, -5 of 2, -4.5 of 3\. .*takes 3; another"
     with pytest.warns(UnclearSizeWarning, match=message):
         VAETransformer(**FAST).fit(X)
 
@@ -306,20 +304,34 @@ def test_a_search_that_fails_leaves_what_was_there(layer, error):
         clone(estimator).fit(X)
 
 
-def test_what_was_learned_by_heart_is_left_to_factor_analysis():
+def test_without_a_drop_ordinary_fits_are_compared():
+    """Latents that are worth less and less, of which each still helps to describe new rows."""
+    axes = np.random.default_rng(0).normal(size=(30, 30)) * 0.8 ** np.arange(30)[:, None]
+    rows = np.random.default_rng(1).normal(size=(1000, 30)) @ axes
+    rows += 0.05 * np.random.default_rng(2).normal(size=rows.shape)
+    small = {"hidden_layer_sizes": (16,), "random_state": 0}  # it cannot learn all by steps
+    with pytest.warns(UnclearSizeWarning, match="without a drop"):
+        fitted = VAETransformer("auto", **small).fit(rows)
+    curve = fitted.size_curve_
+    assert len(curve["n_components"]) == 2
+    assert fitted.n_components_ == curve["chosen"] == curve["n_components"][curve["score"].argmax()]
+    told = VAETransformer(curve["n_components"][0], **small).fit(rows)
+    assert fitted.score(rows) > told.score(rows)
+
+
+def test_what_was_learned_by_heart_is_left_to_ordinary_fits():
     rows = linear(n_rows=60, n_columns=30, k=4, noise=0.5)
-    with pytest.warns(UnclearSizeWarning, match="learned its rows by heart: factor analysis "):
+    with pytest.warns(UnclearSizeWarning, match="of ordinary fits with so many in use"):
         fitted = VAETransformer(**{**FAST, "hidden_layer_sizes": (256,)}).fit(rows)
-    assert 4 <= fitted.n_components_ == fitted.size_curve_["chosen"] <= 8
-    assert fitted.size_curve_["n_components"][-1] == 30  # all that there are columns
+    assert 3 <= fitted.n_components_ <= 8
 
 
 # The rule.
 
 
-def curve(score, error=0.0, first=1, kl=()):
+def curve(score, error=0.0, first=1, kl=(), of_fits=False):
     sizes = np.arange(first, first + len(score))
-    return SizeCurve(sizes, np.asarray(score), np.full(len(score), error), np.asarray(kl))
+    return SizeCurve(sizes, np.asarray(score), np.full(len(score), error), np.asarray(kl), of_fits)
 
 
 def test_the_smallest_of_what_is_as_good_is_chosen():
@@ -349,12 +361,23 @@ def test_errors_are_those_of_differences_between_the_same_rows():
     rng = np.random.default_rng(0)
     rows = 100.0 * rng.normal(size=400)  # of which all sizes have alike
     lost = 1.0 + rng.normal(size=400)
+    told = rows - lost / 2 >= np.quantile(rows - lost / 2, 0.1)  # all but those told worst
     found = size_curve(np.array([1, 2]), np.stack([rows - lost, rows]), None, np.ones(2))
-    assert found.standard_error[0] == pytest.approx(lost.std() / 20, rel=1e-9)
+    expected = lost[told].std() / np.sqrt(told.sum())
+    assert found.standard_error[0] == pytest.approx(expected, rel=1e-9)
     twice = np.repeat([1.0, 2.0], 200)
     weighed = size_curve(np.array([1, 2]), np.stack([rows - lost, rows]), twice, np.ones(2))
-    given = np.average(rows - lost, weights=twice)
+    given = np.average((rows - lost)[told], weights=twice[told])
     assert weighed.score[0] == pytest.approx(given, rel=1e-9)
+
+
+def test_one_row_far_outside_does_not_decide_alone():
+    rng = np.random.default_rng(0)
+    gained = 1.0 + 0.1 * rng.normal(size=100)
+    rows = np.stack([np.zeros(100), gained])
+    rows[:, 0] = [-1e6, -1e6 - 500]
+    found = size_curve(np.array([1, 2]), rows, None, np.ones(2), of_fits=True)
+    assert found.chosen == 2
 
 
 # The bottleneck.

@@ -69,13 +69,10 @@ def fit_model(
         model = _new(X, index, weight, spec, training)
     else:
         model = go_on(previous, spec, training)
-    training, make = model.training, None
-    if previous is None and finds_length(model.spec, training, len(index), starts_linear(model)):
-        make = partial(build, X, spec=model.spec)
     rows = X[representatives(index, weight)]
     try:
-        with following(model.net, training):
-            model.converged = train(model, X, index, weight, training, make)
+        with following(model.net, model.training):
+            model.converged = _train(model, X, index, weight, is_new=previous is None)
     except NonFiniteLossError as error:
         model.summarise_training(rows)
         resumed = previous is not None
@@ -84,6 +81,16 @@ def fit_model(
         raise
     model.summarise_training(rows)
     return model
+
+
+def _train(
+    model: FittedModel, X, index: np.ndarray, weight: np.ndarray | None, is_new: bool = True
+) -> bool:
+    """Train a model; return whether that came to an end of its own."""
+    spec, training, make = model.spec, model.training, None
+    if is_new and finds_length(spec, training, len(index), starts_linear(model)):
+        make = partial(build, X, spec=spec)
+    return train(model, X, index, weight, training, make)
 
 
 def _new(
@@ -98,8 +105,19 @@ def _new(
         (index, weight), _ = hold_out(X, index, weight, training)
     curve = None
     if spec.n_components == "auto":
-        curve = find_size(X, index, weight, spec, training) if len(index) > 1 else None
+        if len(index) > 1:
+            curve = find_size(X, index, weight, spec, training, _of_given_size)
         spec = spec.of_size(1 if curve is None else curve.chosen)
     model = build(X, index, weight, spec, training)
     model.size_curve = curve
+    return model
+
+
+def _of_given_size(
+    X, index: np.ndarray, weight: np.ndarray | None, spec: ModelSpec, training: TrainingSpec
+) -> FittedModel:
+    """Return a model trained on some rows, for a search."""
+    model = build(X, index, weight, spec, training)
+    _train(model, X, index, weight)
+    model.summarise_training(X[index])
     return model

@@ -12,6 +12,7 @@ IN_USE = 0.1
 # a drop.
 _DROP, _SHARE = 2.0, 1 / 3
 _MOST_COMPARED = 16  # sizes
+_WORST = 0.1  # share of the rows that has no say
 
 
 class SizeCurve(NamedTuple):
@@ -22,21 +23,21 @@ class SizeCurve(NamedTuple):
     n_components : ndarray of shape (n_sizes,)
         The numbers of latents that were compared, increasing.
     score : ndarray of shape (n_sizes,)
-        Lower bound of log p(x), and of linear models log p(x) itself: mean over rows held out, nats
-        in the units of X.
+        Lower bound of log p(x), nats in the units of X: mean over the rows held out but for the
+        tenth that is described worst, of which one far outside would decide alone.
     standard_error : ndarray of shape (n_sizes,)
         Of the difference from the best one.
     kl : ndarray
-        Mean KL of each latent of the network, nats, the largest first.
-    is_linear : bool, default=False
-        Whether linear models were compared, and not the first latents of the network.
+        Mean KL of each latent of the network, nats, the largest first; of fits of the largest.
+    of_fits : bool, default=False
+        Whether ordinary fits were compared, and not the first latents of one network.
     """
 
     n_components: np.ndarray
     score: np.ndarray
     standard_error: np.ndarray
     kl: np.ndarray
-    is_linear: bool = False
+    of_fits: bool = False
 
     @property
     def chosen(self) -> int:
@@ -47,7 +48,7 @@ class SizeCurve(NamedTuple):
         """
         best = self.score.argmax()
         fewer = self.n_components[best] - self.n_components
-        price = 0.0 if self.is_linear else IN_USE
+        price = 0.0 if self.of_fits else IN_USE
         allowed = np.maximum(self.standard_error, price * fewer)
         return int(self.n_components[(self.score[best] - self.score <= allowed).argmax()])
 
@@ -64,7 +65,7 @@ class SizeCurve(NamedTuple):
     @property
     def has_drop(self) -> bool:
         """Whether the KL of the last latent chosen is far from that of the next."""
-        if self.is_linear:
+        if self.of_fits:
             return False
         last = self.kl[self.chosen - 1]
         after = self.kl[self.chosen] if len(self.kl) > self.chosen else 0.0
@@ -83,7 +84,7 @@ def size_curve(
     scores: np.ndarray,
     weight: np.ndarray | None,
     kl: np.ndarray,
-    is_linear: bool = False,
+    of_fits: bool = False,
 ) -> SizeCurve:
     """Return the curve of some sizes.
 
@@ -94,12 +95,30 @@ def size_curve(
         Of the same rows for all sizes.
     weight : ndarray of shape (n_rows,) or None
     kl : ndarray
-    is_linear : bool, default=False
+    of_fits : bool, default=False
     """
-    share = np.ones(scores.shape[1]) if weight is None else weight
-    share = share / share.sum()
+    share = typical(scores, weight)
     mean = scores @ share
     lost = scores[mean.argmax()] - scores
     spread = np.square(lost - (lost @ share)[:, None]) @ share
     error = np.sqrt(spread * np.square(share).sum())
-    return SizeCurve(sizes, mean, error, np.sort(kl)[::-1], is_linear)
+    return SizeCurve(sizes, mean, error, np.sort(kl)[::-1], of_fits)
+
+
+def typical(scores: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Return the share of each row in a mean: none of the rows that are described worst.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_models, n_rows)
+    weight : ndarray of shape (n_rows,) or None
+
+    Returns
+    -------
+    share : ndarray of shape (n_rows,)
+        Their sum is one.
+    """
+    by_row = scores.mean(axis=0)
+    share = np.ones(len(by_row)) if weight is None else weight
+    share = np.where(by_row >= np.quantile(by_row, _WORST), share, 0.0)
+    return share / share.sum()

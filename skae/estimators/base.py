@@ -249,20 +249,13 @@ def _unclear_size(model: FittedModel) -> Warning | None:
     curve = model.size_curve
     if curve is None or curve.has_drop:
         return None
-    first, last, taken = curve.n_components[0], curve.n_components[-1], curve.chosen
-    if curve.is_linear:
-        why = (
-            "The search for the size learned its rows by heart: factor analysis describes rows "
-            f"held out better, and says {taken}"
-        )
-    else:
-        about = ", ".join(f"{kl:.2g}" for kl in curve.kl[max(0, taken - 3) : taken + 2])
-        why = (
-            f"The KL of the latents falls without a drop ({about} nats about the last one taken, "
-            f"of {taken})"
-        )
+    compared = ", ".join(
+        f"{score:.4g} of {size}"
+        for size, score in zip(curve.n_components, curve.score, strict=True)
+    )
+    by = "ordinary fits with so many in use" if curve.of_fits else "the search with so many"
     return UnclearSizeWarning(
-        f"{why}. So n_components='auto' is one of several sizes that describe the rows nearly "
-        f"alike; size_curve_ compares those from {first} to {last}. Take what suits the use, or "
-        "search with a score of your own."
+        "The KL of the latents falls without a drop, so that no size stands out. Nats a row held "
+        f"out, of {by}: {compared}. n_components='auto' takes {curve.chosen}; another number may "
+        "suit you better: compare some by a score of what the codes are for."
     )

@@ -149,10 +149,11 @@ class ModelParameters(ABC):
     size_curve_ : dict
         Only with ``n_components="auto"``, and of two distinct rows at least. The sizes that were
         compared ("n_components"; of sparse codes, which have four units for each, a quarter), the
-        lower bound of log p(x) of rows held out for each ("score", nats a row), the standard error
-        of its difference from the best ("standard_error"), the mean KL of each latent of the
-        network of the search ("kl", nats, the largest first), and the size taken ("chosen"). Where
-        factor analysis describes these rows better than that network, its scores and sizes.
+        lower bound of log p(x) of rows held out for each ("score", nats a row; without the tenth
+        that is described worst), the standard error of its difference from the best
+        ("standard_error"), the mean KL of each latent of the network of the search ("kl", nats, the
+        largest first), and the size taken ("chosen"). Where that network had no say, two sizes: of
+        ordinary variational autoencoders, with the "kl" of the larger.
     """
 
 
