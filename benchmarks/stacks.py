@@ -1,22 +1,21 @@
 """Does training level by level help: beside a training from scratch of the same time?
 
-One network, of --sizes and codes of --codes numbers at the top, is trained in several ways of the
-same processor time (--seconds), on --rows rows of a set; all is judged on rows that were not seen.
-From scratch it starts at random or (the default of the estimator) at principal components; greedy
-gives all time to the levels, one after another; together gives half of it to the levels, and the
-other half to all of them as one network. Then the same with noise on what each level is given
+One network, of levels of --sizes with a hidden layer of --hidden each, is trained in several ways
+of the same processor time (--seconds), on --rows rows of a set; all is judged on rows that were not
+seen. From scratch it starts at random or (the default of the estimator) at principal components;
+greedy gives all time to the levels, one after another; together gives half of it to the levels, and
+the other half to all of them as one network. Then the same with noise on what each level is given
 (masking 0.25), beside one level of the first size. Epochs are set by the time of one, so that
-schedules of the learning rate come to their end.
+schedules of the learning rate come to their end; a training that no longer improves ends before.
 
 Prints for each way, over the seeds: squared error of a test row, summed over columns (pictures in
 [0, 1]), and error of a logistic regression on codes in per cent, each mean and standard deviation;
 squared error of a training row; and processor time in seconds. PCA has as many components.
 
-Run: python benchmarks/stacks.py FOLDER mnist; python benchmarks/stacks.py FOLDER digits --seconds 6
---sizes 64 32 --hidden 128 64 --codes 8, where FOLDER may be any for a set of scikit-learn's.
+Run: python benchmarks/stacks.py FOLDER mnist; python benchmarks/stacks.py FOLDER digits --seconds 5
+--sizes 32 8 --hidden 128 64 --trial 40, where FOLDER may be any for a set of scikit-learn's.
 """
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -29,17 +28,25 @@ from sklearn.preprocessing import StandardScaler
 from harness.command import argument_parser, folder, start
 from harness.data import SKLEARN, at_most, of, of_sklearn, split
 from harness.report import Table
-from harness.timing import Stopwatch, epoch_seconds
+from harness.timing import Stopwatch
 from skae import AutoencoderTransformer, DenoisingAETransformer, StackedAutoencoderTransformer
 
 FIXED = {"early_stopping": False, "tol": 0.0}
 NOISY = {"noise": "masking", "noise_level": 0.25}
 
 
-def epochs(estimator, X, seconds, clock):
-    """Return how many epochs of a training take so many seconds, at least one."""
-    once = clone(estimator).set_params(max_iter=5)
-    return max(1, round(seconds / epoch_seconds(once, X, clock)))
+def epochs(estimator, X, seconds, trial):
+    """Return how many epochs of a training take so many seconds, at least one.
+
+    Found by trainings of one and of `trial` epochs more, so that what a fit costs beside them does
+    not count.
+    """
+    cost = []
+    for n in (1, 1 + trial):
+        with Stopwatch() as watch:
+            clone(estimator).set_params(max_iter=n).fit(X)
+        cost.append(watch.cpu)
+    return max(1, round(seconds * trial / max(cost[1] - cost[0], 1e-9)))
 
 
 class Ways:
@@ -52,19 +59,20 @@ class Ways:
     seconds : float
     X : ndarray
         Training rows.
-    clock : function
+    trial : int
+        Epochs that one is timed by.
     """
 
-    def __init__(self, sizes, hidden, seconds, X, clock):
+    def __init__(self, sizes, hidden, seconds, X, trial):
         self.sizes, self.hidden, self.seconds = sizes, hidden, seconds
-        self.X, self.clock = X, clock
+        self.X, self.trial = X, trial
 
     def from_scratch(self, kind, seed, **settings):
         """Return the whole as one estimator."""
         pairs = zip(self.hidden, self.sizes, strict=True)
         layers = [size for pair in pairs for size in pair][:-1]
         model = kind(self.sizes[-1], hidden_layer_sizes=layers, **FIXED, **settings)
-        n = epochs(model, self.X, self.seconds, self.clock)
+        n = epochs(model, self.X, self.seconds, self.trial)
         return model.set_params(max_iter=n, random_state=seed)
 
     def levels(self, kind, seconds, **settings):
@@ -72,7 +80,7 @@ class Ways:
         rows, found = self.X, []
         for hidden, size in zip(self.hidden, self.sizes, strict=True):
             level = kind(size, hidden_layer_sizes=(hidden,), **FIXED, **settings)
-            n = epochs(level, rows, seconds / len(self.sizes), self.clock)
+            n = epochs(level, rows, seconds / len(self.sizes), self.trial)
             found.append(level.set_params(max_iter=n))
             rows = np.random.RandomState(0).normal(size=(len(rows), size))  # codes cost no other
         return found
@@ -87,13 +95,13 @@ class Ways:
         levels = self.levels(kind, self.seconds / 2, **settings)
         brief = [clone(level).set_params(max_iter=1) for level in levels]
         whole = StackedAutoencoderTransformer(levels=brief, **FIXED, random_state=seed)
-        n = epochs(whole, self.X, self.seconds / 2, self.clock)
+        n = epochs(whole, self.X, self.seconds / 2, self.trial)
         return whole.set_params(levels=levels, max_iter=n)
 
     def one_level(self, kind, seed, **settings):
         """Return the first level alone, in all of the time."""
         level = kind(self.sizes[0], hidden_layer_sizes=(self.hidden[0],), **FIXED, **settings)
-        n = epochs(level, self.X, self.seconds, self.clock)
+        n = epochs(level, self.X, self.seconds, self.trial)
         return level.set_params(max_iter=n, random_state=seed)
 
 
@@ -153,7 +161,8 @@ def main():
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 30])
     parser.add_argument("--hidden", type=int, nargs="+", default=[512, 256])
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--trial", type=int, default=5, help="epochs that one is timed by")
     parser.add_argument("--only", nargs="+")
     arguments = start(parser)
     heads = {
@@ -168,9 +177,7 @@ def main():
     found = {}
     for seed in range(arguments.seeds):
         train, test = rows_of(arguments, seed)
-        ways = Ways(
-            arguments.sizes, arguments.hidden, arguments.seconds, train.X, time.process_time
-        )
+        ways = Ways(arguments.sizes, arguments.hidden, arguments.seconds, train.X, arguments.trial)
         sides = makers(ways)
         for name in arguments.only or sides:
             found.setdefault(name, []).append(judged(sides[name](seed), train, test))
