@@ -17,9 +17,9 @@ def passes(monkeypatch):
     """Return the sizes of codes in each pass that is made."""
     found, train = [], loop.train_side_by_side
 
-    def noted(runs, traced):
+    def noted(runs, recorded):
         found.append([run.n_components for run in runs])
-        train(runs, traced)
+        train(runs, recorded)
 
     monkeypatch.setattr(loop, "train_side_by_side", noted)
     return found

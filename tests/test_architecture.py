@@ -107,6 +107,7 @@ HOME_OF_PRIVATE = {
     "_foreach_lerp_": "skae/_kernels/optimizer.py",
     "_fused_adamw_": "skae/_kernels/optimizer.py",
     "_set_training": "skae/_training/net.py",
+    "_python_dispatch": "skae/_training/side_by_side/tape.py",
 }
 # Names with an underscore that Python documents.
 PUBLIC_ANYWAY = {"_asdict", "_fields", "_make", "_replace"}

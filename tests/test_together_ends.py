@@ -108,7 +108,7 @@ def test_a_signal_ends_the_search_and_leaves_no_thread(receiver, monkeypatch):
 
 
 def test_an_interrupt_in_a_pass_reaches_the_caller(monkeypatch):
-    def interrupted(runs, traced):
+    def interrupted(runs, recorded):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "train_side_by_side", interrupted)
@@ -141,7 +141,7 @@ def test_an_interrupt_while_a_task_runs_ends_the_task():
 
 
 def test_a_pass_that_fails_as_a_whole_is_said_to_have(monkeypatch):
-    def failing(runs, traced):
+    def failing(runs, recorded):
         raise MemoryError("no more")
 
     monkeypatch.setattr(loop, "train_side_by_side", failing)

@@ -16,6 +16,7 @@ def parallel_analysis(X, seed=0):
     keep their distribution.
     """
     rng = np.random.default_rng(seed)
+    X = X[:, np.ptp(X, axis=0) > 0]  # a word that no row has says nothing
     by_chance = [_eigenvalues(rng.permuted(X, axis=0)) for _ in range(N_SHUFFLES)]
     below = _eigenvalues(X) <= np.mean(by_chance, axis=0)
     return int(below.argmax()) if below.any() else len(below)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from skae._training.specification import ModelSpec, TrainingSpec
-from skae.likelihoods import Likelihood
+from skae.inits import FactorAnalysisInit, PCAInit
+from skae.likelihoods import Gaussian, Likelihood
 from skae.schedules import Cosine, Schedule, WarmupStableDecay
 
 
@@ -144,3 +145,9 @@ def default_scaling(likelihood: Likelihood) -> str | None:
     if likelihood.has_zero_mass and likelihood.sample_dtype is None:
         return "max"  # amounts among zeros: it keeps the zeros, and brings columns into [0, 1]
     return None
+
+
+def linear_model(likelihood: Likelihood) -> PCAInit | FactorAnalysisInit:
+    """Return the start that is a model of Gaussian columns, with a standard normal code."""
+    one_variance = isinstance(likelihood, Gaussian) and likelihood.variance == "shared"
+    return PCAInit() if one_variance else FactorAnalysisInit()

@@ -119,5 +119,5 @@ def _of_given_size(
     """Return a model trained on some rows, for a search."""
     model = build(X, index, weight, spec, training)
     _train(model, X, index, weight)
-    model.summarise_training(X[index])
+    model.summarise_training(X[representatives(index, weight)])
     return model

@@ -13,6 +13,7 @@ IN_USE = 0.1
 _DROP, _SHARE = 2.0, 1 / 3
 _MOST_COMPARED = 16  # sizes
 _WORST = 0.1  # share of the rows that has no say
+_ONE = 1.0 + 1e-9  # within rounding
 
 
 class SizeCurve(NamedTuple):
@@ -41,7 +42,12 @@ class SizeCurve(NamedTuple):
 
     @property
     def chosen(self) -> int:
-        """The smallest that is within a standard error of the best.
+        """The size that is taken."""
+        return int(self.n_components[self.place])
+
+    @property
+    def place(self) -> int:
+        """The place of the smallest size that is within a standard error of the best.
 
         Or that, of one network, loses no more than `IN_USE` nats for each latent that it is
         smaller.
@@ -50,7 +56,7 @@ class SizeCurve(NamedTuple):
         fewer = self.n_components[best] - self.n_components
         price = 0.0 if self.of_fits else IN_USE
         allowed = np.maximum(self.standard_error, price * fewer)
-        return int(self.n_components[(self.score[best] - self.score <= allowed).argmax()])
+        return int((self.score[best] - self.score <= allowed).argmax())
 
     def told(self) -> dict:
         """Return what users are told."""
@@ -65,8 +71,6 @@ class SizeCurve(NamedTuple):
     @property
     def has_drop(self) -> bool:
         """Whether the KL of the last latent chosen is far from that of the next."""
-        if self.of_fits:
-            return False
         last = self.kl[self.chosen - 1]
         after = self.kl[self.chosen] if len(self.kl) > self.chosen else 0.0
         return bool(last >= max(_DROP * after, _DROP * IN_USE, _SHARE * self.kl[0]))
@@ -101,7 +105,9 @@ def size_curve(
     mean = scores @ share
     lost = scores[mean.argmax()] - scores
     spread = np.square(lost - (lost @ share)[:, None]) @ share
-    error = np.sqrt(spread * np.square(share).sum())
+    n_rows = 1.0 / np.square(share).sum()  # that count alike and say as much
+    # Of one row nobody knows an error: all may be as good.
+    error = np.sqrt(spread / (n_rows - 1.0)) if n_rows > _ONE else mean.max() - mean
     return SizeCurve(sizes, mean, error, np.sort(kl)[::-1], of_fits)
 
 
@@ -118,7 +124,9 @@ def typical(scores: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     share : ndarray of shape (n_rows,)
         Their sum is one.
     """
-    by_row = scores.mean(axis=0)
-    share = np.ones(len(by_row)) if weight is None else weight
-    share = np.where(by_row >= np.quantile(by_row, _WORST), share, 0.0)
+    share = np.ones(scores.shape[1]) if weight is None else weight
+    share = share / share.sum()
+    worst_first = scores.mean(axis=0).argsort(kind="stable")
+    left_out = worst_first[share[worst_first].cumsum() <= _ONE * _WORST]
+    share[left_out] = 0.0
     return share / share.sum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,12 +12,13 @@ import scipy.sparse as sp
 from skae._blocks import row_blocks
 from skae._random import Stream, derive_seed
 from skae._scaling import Scaling, summarise_columns
+from skae._training.auto import linear_model
 from skae._training.batches import WeightedIndex
 from skae._training.bottlenecks import GaussianCode
 from skae._training.fitted import FittedModel
 from skae._training.size_curve import IN_USE, SizeCurve, size_curve, sizes_in_doubt, typical
 from skae._training.specification import ModelSpec, TrainingSpec
-from skae.inits import FactorAnalysisInit, LinearStart, Random, StartRows
+from skae.inits import LinearStart, Random, StartRows
 from skae.priors import StandardNormal
 
 #: Latents of any search at most.
@@ -48,20 +50,35 @@ def judged(curve: SizeCurve, rows: np.ndarray, fits: Fits) -> SizeCurve:
         if not fits.is_gaussian:
             return curve
         linear = fits.best_linear()
-        if fits.gain(linear, rows) <= 0 or fits.gain(linear, fits[found][0]) <= 0:
+        if fits.gain(linear, rows) <= 0:
             return curve
-    many = min(MOST_COMPONENTS, fits.X.shape[1], max(_MANY, _TIMES * found))
-    scores, kl = fits[many]
-    if fits.gain(scores, rows) <= 0:
+        if fits.gain(linear, fits[found].scores) <= 0 and fits[found].n_in_use == found:
+            return curve
+    many = fits[min(fits.most, max(_MANY, _TIMES * found))]
+    if fits.gain(many.scores, rows) <= 0:
         return curve
-    by_size = {found: fits[found][0], max(1, int((kl > IN_USE).sum())): scores}
+    by_size = {each.n_in_use: each.scores for each in (many, fits[found])}
     sizes = np.array(sorted(by_size))
-    two = size_curve(sizes, np.array([by_size[size] for size in sizes]), fits.weight, kl, True)
+    scores = np.array([by_size[size] for size in sizes])
+    kl = max(fits[found].kl, many.kl, key=len)
+    two = size_curve(sizes, scores, fits.weight, kl, of_fits=True)
     return curve if curve.has_drop and two.chosen == found else two
 
 
+class FitOfSize(NamedTuple):
+    """What an ordinary fit says: log p(x) of each row held out, and the KL of each latent."""
+
+    scores: np.ndarray
+    kl: np.ndarray
+
+    @property
+    def n_in_use(self) -> int:
+        """How many latents say something, one at least."""
+        return max(1, int((self.kl > IN_USE).sum()))
+
+
 class Fits(dict):
-    """By size, log p(x) of each row held out by an ordinary fit, and the KL of each latent of it.
+    """Ordinary fits by size, made when they are asked for.
 
     They are variational autoencoders, whoever asks: others have no price for their code.
     """
@@ -80,30 +97,36 @@ class Fits(dict):
         self.X, self.part, (self.index, self.weight) = X, part, held_out
         self.scaling, self.training, self.fit = scaling, training, fit
         self.is_gaussian = spec.likelihood.raw_is_linear
+        self.linear = linear_model(spec.likelihood)
         starts_linear = self.is_gaussian and spec.network.has_linear_path
         self.spec = replace(
             spec,
-            init=FactorAnalysisInit() if starts_linear else Random(),
+            init=self.linear if starts_linear else Random(),
             bottleneck=GaussianCode(StandardNormal(), 1.0, None, 0.0, 1),
         )
 
-    def __missing__(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Make the fit, when it is asked for."""
+    def __missing__(self, size: int) -> FitOfSize:
+        """Make the fit."""
         model = self.fit(self.X, *self.part, replace(self.spec, n_components=size), self.training)
-        self[size] = found = model.scores(self.X[self.index]), model.diagnostics["kl"]
-        return found
+        self[size] = made = FitOfSize(model.scores(self.X[self.index]), model.diagnostics["kl"])
+        return made
+
+    @property
+    def most(self) -> int:
+        """The most latents that are tried: rows span no more dimensions than there are others."""
+        return max(1, min(MOST_COMPONENTS, self.X.shape[1], len(self.part[0]) - 1))
 
     def gain(self, scores: np.ndarray, others: np.ndarray) -> float:
         """Return by how much more the rows held out are probable by one model than by another."""
         return float(typical(np.stack([scores, others]), self.weight) @ (scores - others))
 
     def best_linear(self) -> np.ndarray:
-        """Return log p(x) of each row held out by the best factor analysis, of Gaussian columns."""
+        """Return log p(x) of each row held out by the best linear model, of Gaussian columns."""
         rows = StartRows(self.X, *self.part, summarise_columns(self.X, *self.part), self.scaling)
         seed = derive_seed(self.training.seed, Stream.FACTORS_OF_SEARCH)
         scores = []
         for size in sizes_in_doubt(1, min(MOST_COMPONENTS, self.X.shape[1])):
-            start = FactorAnalysisInit().fit(rows, int(size), "gaussian", seed)
+            start = self.linear.fit(rows, int(size), "gaussian", seed)
             found = list(_log_densities(start, self.X[self.index], self.scaling))
             scores.append(np.concatenate(found))
         share = typical(np.array(scores), self.weight)

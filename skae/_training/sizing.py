@@ -64,13 +64,16 @@ def find_size(
     rows = hold_out(X, index, weight, training)
     try:
         model = _search(X, *rows[0], spec, training)
-        curve, best = _compare(model, X, *rows[1])
-        return judged(curve, best, Fits(X, *rows, model.scaling, spec, training, fit))
     except NonFiniteLossError as error:
         raise NonFiniteLossError(
             "The loss or a weight was not finite while the number of latents was searched for "
             "(n_components='auto'). Give a number of n_components."
         ) from error
+    curve, best = _compare(model, X, *rows[1])
+    try:
+        return judged(curve, best, Fits(X, *rows, model.scaling, spec, training, fit))
+    except NonFiniteLossError:  # of a fit of another number, perhaps, than is wanted
+        return curve
 
 
 def _without_wishes(training: TrainingSpec, n_rows: int) -> TrainingSpec:

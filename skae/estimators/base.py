@@ -249,10 +249,8 @@ def _unclear_size(model: FittedModel) -> Warning | None:
     curve = model.size_curve
     if curve is None or curve.has_drop:
         return None
-    compared = ", ".join(
-        f"{score:.4g} of {size}"
-        for size, score in zip(curve.n_components, curve.score, strict=True)
-    )
+    places = sorted({0, curve.place, len(curve.score) - 1})
+    compared = ", ".join(f"{curve.score[i]:.4g} of {curve.n_components[i]}" for i in places)
     by = "ordinary fits with so many in use" if curve.of_fits else "the search with so many"
     return UnclearSizeWarning(
         "The KL of the latents falls without a drop, so that no size stands out. Nats a row held "

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from skae._training.auto import linear_model
 from skae._training.bottlenecks import GaussianCode
 from skae._validation import resolve
 from skae.constraints import Interval, StrOptions
@@ -14,8 +15,7 @@ from skae.estimators.base import BaseAutoencoder
 from skae.estimators.declaration import choices, estimator, parameter
 from skae.estimators.parameters import SharedParameters
 from skae.exceptions import PosteriorCollapseWarning
-from skae.inits import FactorAnalysisInit, PCAInit, Random
-from skae.likelihoods import Gaussian
+from skae.inits import Random
 from skae.priors import PRIORS, Prior, StandardNormal
 from skae.schedules import SCHEDULES, LinearWarmup, Schedule
 
@@ -132,10 +132,7 @@ class VAETransformer(SharedParameters, BaseAutoencoder):
         # A step of SGD is as long as the gradient is steep, as it is where there is little noise.
         suits = likelihood.raw_is_linear and self.optimizer != "sgd"
         is_model = type(resolve(self.prior, PRIORS)) is StandardNormal  # of factor analysis
-        if not (suits and is_model):
-            return Random()
-        one_variance = isinstance(likelihood, Gaussian) and likelihood.variance == "shared"
-        return PCAInit() if one_variance else FactorAnalysisInit()
+        return linear_model(likelihood) if suits and is_model else Random()
 
     def _bottleneck(self):
         warmup = self.kl_warmup

@@ -45,10 +45,17 @@ class Feed:
         self.seen = torch.zeros_like(self.x) if training and _any_corrupts(runs) else None
         # Written into in each step, when the one before is done.
         self.noise = like.new_zeros(len(runs), self.n_rows, n_components)
-        self.is_filled = torch.arange(self.n_rows) < self.sizes[:, :, None]
-        share = self.is_filled * (self.n_rows / self.sizes[:, :, None])
+        is_filled = torch.arange(self.n_rows) < self.sizes[:, :, None]
+        share = is_filled * (self.n_rows / self.sizes[:, :, None])
         self.weight = share.float().transpose(0, 1).contiguous().to(like.device)
         self.share = self.weight.clone()
+        # Where in the order of an epoch the rows of a model stand; its first fills batches up.
+        place_of = is_filled.transpose(0, 1).flatten(1)
+        self.places = (place_of.cumsum(dim=1) - 1) * place_of
+        self.targets = [  # where noise is written, by the size of a batch
+            {size: self.noise[place, :size, : run.n_components] for size in sizes}
+            for place, (run, sizes) in enumerate(zip(runs, self.sizes.T.tolist(), strict=True))
+        ]
 
     def __iter__(self) -> Iterator[Given]:
         """Yield what a step is given."""
@@ -70,11 +77,9 @@ class Feed:
         return BatchIterator(self.rows[place], net.batch_size, seed, epoch)
 
     def _gather(self, place: int) -> None:
-        """Take the rows of an epoch, in its order, and where a batch is filled up the first row."""
+        """Take the rows of an epoch, in its order."""
         rows = self.rows[place]
-        index = torch.zeros(self.is_filled[:, place].shape, dtype=torch.long)
-        index[self.is_filled[:, place]] = self._iterator(place).order()
-        index = index.flatten().to(rows.x.device)
+        index = self._iterator(place).order().take(self.places[place]).to(rows.x.device)
         torch.index_select(rows.x, 0, index, out=self.x[place].flatten(0, 1))
         if rows.weight is not None:
             own = rows.weight[index].view_as(self.share[place])
@@ -91,7 +96,7 @@ class Feed:
         if self.seen is not None:
             self.seen[place, number, :size] = drawn.seen
         if drawn.noise is not None:
-            self.noise[place, :size, : drawn.noise.shape[1]] = drawn.noise
+            self.targets[place][size].copy_(drawn.noise)
 
 
 def _any_corrupts(runs: list[Run]) -> bool:

@@ -24,22 +24,22 @@ _STEPS_TO_SAVE = 400
 
 
 @usual_torch(training=True)
-def train_side_by_side(runs: list[Run], traced: dict) -> None:
+def train_side_by_side(runs: list[Run], recorded: dict) -> None:
     """Train models of one kind; what went wrong in one is its `Run.error`, and its alone.
 
-    What is found out of their kind is kept in ``traced``, for other passes.
+    What is found out of their kind is kept in ``recorded``, for other passes.
     """
     with threads_for(0.0):
-        _Pass(runs, traced).train()
+        _Pass(runs, recorded).train()
 
 
 class _Pass:
     """Trainings that begin together."""
 
-    def __init__(self, runs: list[Run], traced: dict):
+    def __init__(self, runs: list[Run], recorded: dict):
         self.stack = Stack(runs)
         self.courses = [Course(run) for run in runs]
-        self.losses = Losses(self.stack.template, traced, kind_of(runs[0]))
+        self.losses = Losses(self.stack.template, recorded, kind_of(runs[0]))
         names = ["kept"] + ["average"] * runs[0].averages + ["best"] * runs[0].keeps_best
         self.copies = {name: copied(self.stack.weights) for name in names}
         self.n_components = self.stack.template.bottleneck.n_components
@@ -66,34 +66,32 @@ class _Pass:
     def _train_epoch(self) -> None:
         """Make the steps of an epoch, and record their terms."""
         found: list[Tensors] = []
-        self.numbers = numbers_of(self.losses.template, self.stack.runs)  # of this epoch
+        numbers = numbers_of(self.losses.template, self.stack.runs)  # of this epoch
+        self.others = [self.stack.buffers, numbers]
         n_batches, begun = len(self.feed.sizes), self.courses[self.live[0][0]].n_epochs
         for number, given in enumerate(self.feed):
-            tensors = {**self.stack.weights, **self.stack.buffers}
-            terms = self.losses(tensors, self.numbers, given, training=True)
+            terms, gradients = self.losses(self.stack.weights, self.others, given, training=True)
+            found.append(terms)
             factors = self._factors(begun + (number + 0.5) / n_batches)
-            gradients = self._gradients(terms["loss"], factors)
-            found.append({name: term.detach() for name, term in terms.items()})
+            self._hold_encoders(gradients, factors)
             self.stack.step(gradients, factors)
             if "average" in self.copies:
                 share = newest_share(begun * n_batches + number + 1)
                 _draw_near(self.copies["average"], self.stack.weights, share)
         self._record("train", found, self.feed.sizes)
 
-    def _gradients(self, losses: Tensor, factors: list[float]) -> Tensors:
-        """Return the gradients of a step; in its first one a start trains its decoder alone."""
-        weights = self.stack.weights
-        found = torch.autograd.grad(losses.sum(), list(weights.values()))
-        gradients = {name: one.contiguous() for name, one in zip(weights, found, strict=True)}
+    def _hold_encoders(self, gradients: Tensors, factors: list[float]) -> None:
+        """Let the first step of a start in closed form train its decoder alone."""
         modules = [run.module for run in self.stack.runs]
-        if any(module.begins for module in modules):
-            trains = torch.tensor([not module.begins for module in modules], device=losses.device)
-            for name, gradient in gradients.items():
-                if name.startswith("encoder."):
-                    gradient.mul_(trains.view(-1, *[1] * (gradient.ndim - 1)))
-            for module, factor in zip(modules, factors, strict=True):
-                module.begins = module.begins and factor == 0.0  # which is no step
-        return gradients
+        if not any(module.begins for module in modules):
+            return
+        device = self.stack.n_steps.device
+        trains = torch.tensor([not module.begins for module in modules], device=device)
+        for name, gradient in gradients.items():
+            if name.startswith("encoder."):
+                gradient.mul_(trains.view(-1, *[1] * (gradient.ndim - 1)))
+        for module, factor in zip(modules, factors, strict=True):
+            module.begins = module.begins and factor == 0.0  # which is no step
 
     def _factors(self, epoch: float) -> list[float]:
         """Return the factor of each rate; that of one that has ended is that of another."""
@@ -108,8 +106,7 @@ class _Pass:
             feed = Feed(self.stack.runs, self.n_components, training=False)
             self.held_out, self.judged_sizes = [copied(given) for given in feed], feed.sizes
         weights = self.copies.get("average", self.stack.weights)
-        tensors = {**weights, **self.stack.buffers}
-        found = [self.losses(tensors, self.numbers, given, False) for given in self.held_out]
+        found = [self.losses(weights, self.others, given, False)[0] for given in self.held_out]
         self._record("valid", found, self.judged_sizes)
 
     def _record(self, prefix: str, found: list[dict[str, Tensor]], sizes: Tensor) -> None:

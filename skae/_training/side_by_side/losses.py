@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from numbers import Real
 from typing import Any
 
@@ -15,49 +15,55 @@ from skae._training.net import WeightedSum
 from skae._training.side_by_side.feed import Given
 from skae._training.side_by_side.run import Run
 from skae._training.side_by_side.stack import Tensors
+from skae._training.side_by_side.tape import Flat, recorded
 
 # What a module holds as a number, and models of one kind may have their own of.
 _NUMBERS = ("bottleneck.beta", "bottleneck.factor", "encoder_input.norm", "total_cap")
 
 
 class Losses:
-    """Called with the tensors of models and what a step is given, returns losses and terms.
+    """The terms of many models, and their gradients.
 
     Parameters
     ----------
     template : AutoencoderModule
         See `Stack`.
-    traced : dict
-        What was traced before, by kind and shapes.
+    recorded : dict
+        What was recorded before, by kind and shapes.
     kind : tuple
         Of the models: see `kind_of`.
     """
 
-    def __init__(self, template: Any, traced: dict[tuple, Any], kind: tuple):
-        self.template, self.criterion, self.traced = template, WeightedSum(), traced
+    def __init__(self, template: Any, recorded: dict[tuple, Any], kind: tuple):
+        self.template, self.criterion, self.recorded = template, WeightedSum(), recorded
         self.kind = kind, template.bottleneck.n_components
 
+    @torch.no_grad()
     def __call__(
-        self, tensors: Tensors, numbers: Tensors, given: Given, training: bool
-    ) -> dict[str, Tensor]:
-        """Return "loss" and the terms, each (n_models,)."""
-        named = [tensors, numbers, given]
-        key = self.kind, training, *((name, one.shape) for name, one in given.items())
-        if key not in self.traced:
-            self.traced[key] = self._trace(named, training)
-        names, operations = self.traced[key]
-        found = operations(*(one for of in named for one in of.values()))
-        return dict(zip(names, found, strict=True))
+        self, weights: Tensors, others: list[Tensors], given: Given, training: bool
+    ) -> tuple[Tensors, Tensors]:
+        """Return "loss" and the terms, each (n_models,), and in training the gradients of weights.
 
-    def _trace(self, named: list[Tensors], training: bool) -> tuple[list[str], Callable]:
-        """Return the names of what is found, and the operations behind it for these shapes.
-
-        In many small steps most of the time goes to Python between the operations.
+        ``others`` are the buffers, and the numbers of `numbers_of`.
         """
+        named = [weights, *others, given]
+        flat = [one for of in named for one in of.values()]
+        key = self.kind, training, *((name, one.shape) for name, one in given.items())
+        if key not in self.recorded:
+            self.recorded[key] = self._record(named, flat, training)
+        names, operations = self.recorded[key]
+        found = operations(*flat)
+        terms = dict(zip(names, found[: len(names)], strict=True))
+        return terms, dict(zip(weights if training else (), found[len(names) :], strict=True))
+
+    def _record(
+        self, named: list[Tensors], flat: list[Tensor], training: bool
+    ) -> tuple[list[str], Flat]:
+        """Return the names of what is found, and the operations behind it for these shapes."""
         from torch.func import vmap
-        from torch.fx.experimental.proxy_tensor import make_fx
 
         names: list[str] = []
+        n_weights = len(named[0])
 
         def of_one(*flat: Tensor) -> tuple[Tensor, ...]:
             left = iter(flat)
@@ -65,17 +71,29 @@ class Losses:
             names[:] = terms
             return tuple(terms.values())
 
-        self.template.train(training)
-        traced = make_fx(vmap(of_one))(*(one for of in named for one in of.values()))
-        return names, traced.forward
+        def of_all(*flat: Tensor) -> tuple[Tensor, ...]:
+            if not training:
+                return vmap(of_one)(*flat)
+            weights = [one.detach().requires_grad_() for one in flat[:n_weights]]
+            with torch.enable_grad():
+                terms = vmap(of_one)(*weights, *flat[n_weights:])
+                gradients = torch.autograd.grad(terms[names.index("loss")].sum(), weights)
+            # The fused step of torch takes them for stored as weights are, without a look.
+            return (*(one.detach() for one in terms), *(one.contiguous() for one in gradients))
 
-    def _terms_of_one(self, tensors: Tensors, numbers: Tensors, given: Given) -> Tensors:
+        self.template.train(training)
+        operations = recorded(of_all, [one.detach() for one in flat])
+        return names, operations
+
+    def _terms_of_one(
+        self, weights: Tensors, buffers: Tensors, numbers: Tensors, given: Given
+    ) -> Tensors:
         """Return loss and terms of one model."""
         from torch.func import functional_call
 
         batch = Batch(given["x"], given["weight"], None, given.get("seen"), given.get("noise"))
         with _holding(self.template, numbers):
-            terms = functional_call(self.template, tensors, (batch,))
+            terms = functional_call(self.template, {**weights, **buffers}, (batch,))
             loss = self.criterion(terms)
         return {"loss": loss, **{name: term.value for name, term in terms.items()}}
 

@@ -126,7 +126,7 @@ class Tasks:
     def __init__(self):
         self.waiting: deque[Task] = deque()
         self.under_way: list[Task] = []
-        self.traced: dict = {}  # see `train_side_by_side`
+        self.recorded: dict = {}  # see `train_side_by_side`
 
     def add(self, call: Callable[[], Any], done: Callable[[Task], None] | None) -> Task:
         """Return a task that is yet to begin."""
@@ -189,7 +189,7 @@ class Tasks:
         from skae._training.side_by_side.loop import train_side_by_side
 
         try:
-            train_side_by_side(runs, self.traced)
+            train_side_by_side(runs, self.recorded)
         except Exception as error:  # of all of them, for it was in none
             for run in runs:
                 run.error = run.error or _of_all(error)

@@ -55,8 +55,6 @@ class Stack:
         self.n_steps = torch.zeros((), device=next(iter(like.values())).device)
         self.buffers = _buffers(self.template, runs)
         self.groups = _groups(runs, self.places)
-        for weight in self.weights.values():
-            weight.requires_grad_()
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -67,8 +65,6 @@ class Stack:
         self.places = [self.places[place] for place in kept]
         for name in ("weights", "means", "squares", "buffers"):
             setattr(self, name, some(getattr(self, name), kept))
-        for weight in self.weights.values():
-            weight.requires_grad_()
         self.groups = [
             group._replace(settings=[group.settings[place] for place in kept])
             for group in self.groups
