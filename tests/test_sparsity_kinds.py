@@ -1,5 +1,7 @@
 """Do the kinds with a threshold keep what their papers promise, and every kind its target?"""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -215,19 +217,6 @@ def test_units_that_come_up_together_do_not_take_the_budget_of_a_batch():
     assert drawn == {"topk": [10] * 5, "batch_topk": [2] * 5}
 
 
-def test_target_far_off_is_come_near_and_one_that_is_near_is_aimed_at_from_the_start():
-    near, far, hard = made("l1", 8.0, 64), made("l1", 2.0, 64), made("topk", 2.0, 64)
-    goals = []
-    for progress in (0.0, 0.1, 0.2, 0.31, 1.0):
-        for bottleneck in (near, far, hard):
-            bottleneck.on_epoch_begin(progress)
-        assert (near.goal, hard.goal) == (8.0, 2.0)
-        goals.append(far.goal)
-    assert goals[0] == pytest.approx(32.0)
-    assert goals[2] == pytest.approx(32 ** (1 / 3) * 8 ** (2 / 3))
-    assert goals[3:] == [2.0, 2.0]
-
-
 # Whole fits.
 
 
@@ -273,3 +262,20 @@ def test_unit_that_only_rows_beyond_those_looked_back_on_use_is_not_dead(monkeyp
     used = (model.transform(rows) > 0).any(axis=0).sum()
     assert used > 5
     assert model.n_dead_ <= 16 - used
+
+
+def test_dead_units_are_those_of_the_rows_whatever_their_weights():
+    rows = load_digits().data[:60]
+    weighed = SparseAutoencoderTransformer(64, sparsity="topk", n_active=2, max_iter=3)
+    weighed.set_params(random_state=0).fit(rows, sample_weight=np.linspace(1, 2, 60))
+    assert weighed.n_dead_ == (weighed.transform(rows) == 0).all(axis=0).sum()
+
+
+def test_a_call_of_few_rows_does_not_make_units_dead():
+    rows = load_digits().data[:600]
+    model = SparseAutoencoderTransformer(32, sparsity="topk", n_active=4, random_state=0)
+    assert model.fit(rows).n_dead_ == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model.partial_fit(rows[:20])
+    assert model.n_dead_ == 0

@@ -69,7 +69,7 @@ def fit_model(
         model = _new(X, index, weight, spec, training)
     else:
         model = go_on(previous, spec, training)
-    rows = X[representatives(index, weight)]
+    rows, model.n_rows = X[representatives(index, weight)], len(index)
     try:
         with following(model.net, model.training):
             model.converged = _train(model, X, index, weight, is_new=previous is None)

@@ -77,6 +77,7 @@ class FittedModel:
         self.size_curve: SizeCurve | None = None  # of the search for the number of latents
         self.totals, self.n_stored = np.ones(1), 0.0
         self.training_codes: Any = None  # ndarray, once there are some
+        self.n_rows = 0  # distinct ones of the last training
         self.diagnostics: dict[str, np.ndarray] = {}
         self.sampler: Sampler | None = None  # fitted, once rows were drawn
 

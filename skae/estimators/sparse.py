@@ -153,8 +153,11 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         active = self._model.training_codes > 0
         self.n_active_ = float(active.sum(axis=1).mean())
         bottleneck, used = self.module_.bottleneck, active.any(axis=0)
-        if len(active) >= ROWS_TO_LOOK_BACK_ON:  # there may be others, which the last epoch saw
+        goes_on = bottleneck.n_to_count > 1  # in calls, each of which may have few rows
+        if goes_on or self._model.n_rows > ROWS_TO_LOOK_BACK_ON:  # others were seen
             used |= (bottleneck.uses > 0).cpu().numpy()
+        if goes_on:
+            used |= (bottleneck.dead == 0).cpu().numpy()
         self.n_dead_ = int((~used).sum())
         self.sparsity_weight_ = float(bottleneck.weight)
         if self.n_active_:
@@ -173,5 +176,5 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         return ConvergenceWarning(
             f"{self.n_dead_} of {self.n_components_} units are active on no training row "
             "(n_dead_). Let more units be active on a row (n_active), have fewer of them "
-            "(n_components), train longer (max_iter), or take sparsity='topk'."
+            "(n_components), or train longer (max_iter)."
         )

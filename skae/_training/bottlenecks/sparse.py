@@ -51,9 +51,6 @@ class SparseBottleneck(Bottleneck):
     #: Least and most weight of the term that draws up units where rows have too few active ones,
     #: and the share of a fifth of the target that may be missing.
     PULLS, SLACK = (1e-3, 10.0), 0.05
-    #: Share of a training in which a target far off is come near, to so many times: the weight
-    #: would run ahead of a network that is slow to follow, and switch the code off.
-    COMES_NEAR_AT, NEAR = 0.3, 4.0
     #: In single epochs, rows are counted until a unit that is active as often as it should be on
     #: average has this many: one that is a twentieth as often is then hardly taken for dead.
     USES_TO_COUNT = 100
@@ -92,7 +89,7 @@ class SparseBottleneck(Bottleneck):
         self.register_buffer("uses", 0 * one)  # rows on which each unit was active, of those
         self.register_buffer("n_counted", torch.zeros((), dtype=torch.float32))  # counted so far
         self.register_buffer("dead", 0 * one)  # 1 where there was none when counting last ended
-        self._look_at(1.0)
+        self._look()
         self.on_train_begin(None)
 
     def on_train_begin(self, n_steps):
@@ -117,16 +114,12 @@ class SparseBottleneck(Bottleneck):
         if self.training and self.n_counted >= self.n_to_count:
             self.dead.copy_(self.uses == 0)
             self._begin_to_count()
-        self._look_at(progress)
+        self._look()
 
-    def _look_at(self, progress: float) -> None:
-        """Set what holds for an epoch, so that no step of it waits for a device to say it."""
+    def _look(self) -> None:
+        """Note what holds for an epoch, so that no step of it waits for a device to say it."""
         self.n_dead = int(self.dead.sum())
-        self.goal, share = self.n_active, progress / self.COMES_NEAR_AT
-        most, near = self.n_components / 2, self.NEAR * self.n_active  # half are active at random
-        if self.steered and share < 1 and most > near:
-            self.goal = most ** (1 - share) * near**share
-        self.pulls = bool(self.pull > self.PULLS[0]) and self.goal == self.n_active
+        self.pulls = bool(self.pull > self.PULLS[0])
 
     def forward(self, h, step):
         """Return the reconstruction, the penalty, and the term that revives dead units."""
@@ -143,7 +136,7 @@ class SparseBottleneck(Bottleneck):
         if self.sparsity.penalised:
             gains = step.gains() if self.sparsity.uses_gains else 1.0
             penalty = self.sparsity.penalty(
-                h, code, gains, self.recent_rate.clone(), row_weight, self.goal, **state
+                h, code, gains, self.recent_rate.clone(), row_weight, self.n_active, **state
             )
             penalty = of_shape(penalty, (), self.sparsity, "penalty")
             weight = self.weight if self.steered else self.final_weight
@@ -164,10 +157,10 @@ class SparseBottleneck(Bottleneck):
         weight = torch.ones_like(active[:, 0]) if row_weight is None else row_weight
         rate = weight @ active / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
         self.recent_rate.lerp_(rate, self.EMA_RATE)
-        excess = (5 * (rate.sum() / self.goal - 1)).clamp(-1, 1)
+        excess = (5 * (rate.sum() / self.n_active - 1)).clamp(-1, 1)
         if self.steered:
             self.weight *= (self.gain * excess).exp()
-        if self.aims and self.goal == self.n_active:
+        if self.aims:
             self.pull *= (-min(0.05, 5 * self.gain) * (excess + self.SLACK)).exp()
             self.pull.clamp_(*self.PULLS)
 
