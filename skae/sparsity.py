@@ -218,7 +218,7 @@ class BatchTopK(Sparsity):
 
     def activate_in_training(self, pre, row_weight, n_active, *, usual, n_batches):
         """Return the largest values of the batch, and zeros elsewhere."""
-        return _above(pre, _largest_dropped(pre.detach(), row_weight, n_active).relu())
+        return _above(pre, largest_dropped(pre.detach(), row_weight, n_active).relu())
 
     def threshold(self, pre, n_active, *, usual, n_batches):
         """Return the running threshold."""
@@ -337,7 +337,7 @@ def _above(pre: Tensor, threshold: Tensor) -> Tensor:
     return torch.where(pre > threshold, pre, 0.0)
 
 
-def _largest_dropped(pre: Tensor, row_weight: Tensor | None, n_active: float) -> Tensor:
+def largest_dropped(pre: Tensor, row_weight: Tensor | None, n_active: float) -> Tensor:
     """Return the largest value of a batch that is beyond the budget of ``n_active`` a row."""
     values, n_rows = pre.flatten(), len(pre) if row_weight is None else row_weight.sum()
     # The sum of a whole budget may be above it by rounding.

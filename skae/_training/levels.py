@@ -21,7 +21,14 @@ class LevelCode(nn.Module):
     ----------
     bottleneck : Bottleneck
         Of the level, in a training that goes on.
+
+    Attributes
+    ----------
+    row_weight : Tensor or None
+        How much each row of the batch counts, while the rows of a step pass.
     """
+
+    row_weight: Tensor | None = None
 
     def __init__(self, bottleneck: Bottleneck):
         super().__init__()
@@ -29,7 +36,7 @@ class LevelCode(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Return the code, as users see it."""
-        return self.bottleneck.code_below(h)
+        return self.bottleneck.code_below(h, self.row_weight)
 
 
 class ToLevel(nn.Module):

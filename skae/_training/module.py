@@ -250,7 +250,7 @@ class AutoencoderModule(nn.Module):
         """Return the terms of the objective, unweighted; what is random was drawn before."""
         x, seen = batch.x, batch.x if batch.seen is None else batch.seen
         given = self._given_to_encoder(seen)
-        h = self.encoder(given)
+        h = self._encoded(given, batch.weight)
         if self.begins:
             # The errors of a principal subspace are orthogonal to it, so that the gradient of each
             # code is zero, and what is computed of it rounding, which Adam makes whole steps of.
@@ -271,6 +271,16 @@ class AutoencoderModule(nn.Module):
         terms = self.bottleneck(h.detach(), step)
         clean = given if seen is x else self._given_to_encoder(x)
         return {**terms, "features": Term(self.words.loss(clean, h, share), 1.0, 0.0)}
+
+    def _encoded(self, given: Any, row_weight: Tensor | None) -> Tensor:
+        """Return what the encoder says in a step; its levels are told how much rows count."""
+        levels = [part for part in self.encoder.children() if isinstance(part, LevelCode)]
+        for level in levels:
+            level.row_weight = row_weight
+        h = self.encoder(given)
+        for level in levels:
+            level.row_weight = None
+        return h
 
     def _reconstruction(self, batch: Batch, share: Tensor, code: Tensor) -> Tensor:
         """Return minus the mean log-likelihood of the clean rows given their codes, in nats."""

@@ -135,7 +135,7 @@ class Bottleneck(nn.Module, ABC):
     def code(self, h: Tensor) -> Tensor:
         """Return the code that ``transform`` returns."""
 
-    def code_below(self, h: Tensor) -> Tensor:
+    def code_below(self, h: Tensor, row_weight: Tensor | None) -> Tensor:
         """Return the code where other levels of a stack are above it, in a training too."""
         return self.code(h)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from skae.sparsity import Sparsity
+from skae.sparsity import Sparsity, largest_dropped
 
 
 class KeptNumber(Sparsity):
@@ -61,7 +61,6 @@ class KeptNumber(Sparsity):
         """Return those of the kind, and the bound that keeps the number in this batch."""
         bound, given = state.pop("bound_on_number"), (row_weight, n_active)
         found = self.sparsity.buffers_after_step(pre, code, *given, **state)
-        values = self.sparsity.activate_in_training(pre, *given, **state).flatten()
-        n_kept = min(round(n_active * len(pre)), len(values) - 1)
-        highest = values.topk(n_kept + 1, sorted=False).values.min()
+        values = self.sparsity.activate_in_training(pre, *given, **state)
+        highest = largest_dropped(values, *given).relu()
         return {**found, "bound_on_number": torch.lerp(bound, highest, self.EMA_RATE)}

@@ -180,16 +180,16 @@ class SparseBottleneck(Bottleneck):
         terms = {"revival": Term(revival, strength, 0.0)}
         return terms | ({"shortage": Term(shortage, self.pull, 0.0)} if self.aims else {})
 
-    def code_below(self, h):
+    def code_below(self, h, row_weight):
         """Return the code with its zeros; in a training, as one of its steps makes it.
 
         What the sparsity keeps, such as a threshold, goes with the codes of each step.
         """
         if not self.training:
             return self.code(h)
-        code = self._code_in_training(h, None, self.state.tensors())
+        code = self._code_in_training(h, row_weight, self.state.tensors())
         self.begin_step()
-        self.sees_first(pre=h, code=code, row_weight=None, n_active=self.n_active)
+        self.sees_first(pre=h, code=code, row_weight=row_weight, n_active=self.n_active)
         self.end_step()
         return code
 
