@@ -217,8 +217,8 @@ def test_codes_are_sparse_at_every_level_after_the_training_together(name):
         assert (code >= 0).all()
         assert one.n_active_ < 0.5 * one.n_components
         n_active = (code > 0).sum(axis=1).mean()
-        if name == "jumprelu":  # whose thresholds are trained on: the number is the most
-            assert 0.4 * one.n_active_ < n_active < 1.1 * one.n_active_
+        if name == "jumprelu":  # whose own thresholds let the number fall
+            assert 0.75 * one.n_active_ < n_active < 1.1 * one.n_active_
         else:
             assert n_active == pytest.approx(one.n_active_, rel=0.1)
     assert squared_error(fitted, rows) < squared_error(
@@ -262,6 +262,7 @@ class Penalised(Shifted):
 
 @pytest.mark.parametrize("sparsity", [Shifted(), Penalised()])
 def test_what_a_rule_trains_and_keeps_goes_on_at_every_level(sparsity):
+    """But for what is trained against a penalty, which there is no more."""
     level = clone(TOP_K).set_params(sparsity=sparsity)
     greedy, fitted = (stack(level, (8, 6), fine_tune=on).fit(X) for on in (False, True))
 
@@ -274,7 +275,8 @@ def test_what_a_rule_trains_and_keeps_goes_on_at_every_level(sparsity):
 
     assert len(states(fitted)) == 4
     for (name, before), (_, after) in zip(states(greedy), states(fitted), strict=True):
-        assert not torch.equal(before, after), name
+        stands = sparsity.penalised and name.endswith("level")
+        assert torch.equal(before, after) == stands, name
     assert [int(value) for name, value in states(greedy) if name.endswith("n_steps")] == [20, 20]
     assert [int(value) for name, value in states(fitted) if name.endswith("n_steps")] == [30, 30]
 

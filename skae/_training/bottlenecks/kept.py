@@ -16,7 +16,7 @@ class KeptNumber(Sparsity):
     Parameters
     ----------
     sparsity : Sparsity
-        Its rule is in force as well, with what it trains and keeps.
+        Its rule is in force as well, with what it keeps. What it trained stays what it is.
     """
 
     penalised = False
@@ -27,13 +27,12 @@ class KeptNumber(Sparsity):
     def __init__(self, sparsity):
         self.sparsity = sparsity
 
-    def parameters_at_start(self, **given):
-        """Return those of the kind."""
-        return self.sparsity.parameters_at_start(**given)
-
     def buffers_at_start(self, **given):
-        """Return those of the kind, and the bound."""
-        return {**self.sparsity.buffers_at_start(**given), "bound_on_number": torch.zeros(())}
+        """Return what the kind trains and keeps, and the bound."""
+        # A threshold that went on being trained without its penalty would lose units.
+        trained = self.sparsity.parameters_at_start(**given)
+        kept = self.sparsity.buffers_at_start(**given)
+        return {**trained, **kept, "bound_on_number": torch.zeros(())}
 
     def role(self, name):
         """Return the role that a tensor has for the kind."""
