@@ -170,7 +170,7 @@ def test_fitted_attributes_have_their_values(fitted):
 
 def test_history_has_the_named_terms(fitted):
     own = {
-        "SparseAutoencoderTransformer": {"sparsity", "revival"},
+        "SparseAutoencoderTransformer": {"sparsity", "revival", "shortage"},
         "VAETransformer": {"kl"},
     }
     terms = {"loss", "objective", "reconstruction"} | own.get(type(fitted).__name__, set())

@@ -21,7 +21,8 @@ FITS = {
     "transformers": """
 for name in skae.__all__:
     if name.endswith("Transformer"):
-        made = getattr(skae, name)(2, max_iter=2, random_state=0).fit(X)
+        size = {"layer_sizes": (4, 2)} if name.startswith("Stacked") else {"n_components": 2}
+        made = getattr(skae, name)(**size, max_iter=2, random_state=0).fit(X)
         made.transform(X), made.partial_fit(X).score(X)
 for method in ("exact", "sampled"):
     sparse = skae.VAETransformer(2, likelihood="poisson", sparse_method=method, random_state=0)

@@ -206,7 +206,8 @@ def test_searches_by_halving(resource, passes):
 def test_sizes_that_are_searched_for_are_then_trained_together(passes):
     vae = VAETransformer("auto", **SHORT)
     assert_same(vae, {"beta": [1.0, 1.5]}, X=X[:60])
-    assert sum(map(len, passes)) == 4
+    assert sum(map(len, passes)) >= 4  # and those that a search compares
+    assert min(map(len, passes)) >= 2
 
 
 def test_a_search_within_a_search(passes):
