@@ -72,7 +72,8 @@ pictures.save(figure, "size")
 # the standard error, so four are taken.
 #
 # The digits have a slope: each latent is worth a little less than the one
-# before. There "auto" compares an ordinary fit of the size that its search
-# came to with one of many latents, and takes those that this has use for
-# if they describe rows held out better. The warning says that it is one
-# number of several; where to stop is a matter of what the codes are for.
+# before. There "auto" also makes an ordinary fit of many latents. If that
+# described rows held out better than the search, the latents that it has use
+# for would be counted; here it does not, and the search has the word. The
+# warning says that its number is one of several; where to stop is a matter
+# of what the codes are for.
