@@ -73,7 +73,7 @@ pictures.save(figure, "size")
 #
 # The digits have a slope: each latent is worth a little less than the one
 # before. There "auto" also makes an ordinary fit of many latents. If that
-# described rows held out better than the search, the latents that it has use
-# for would be counted; here it does not, and the search has the word. The
+# described rows held out better than the search, the latents that it uses
+# would be counted; here it does not, and the search has the word. The
 # warning says that its number is one of several; where to stop is a matter
 # of what the codes are for.
