@@ -27,7 +27,7 @@ from skae._scaling import fit_scaling, summarise_columns
 from skae._training.words import WordFeatures
 from skae.inits import INITS, AutoInit, CooccurrenceInit, FactorAnalysisInit, PCAInit, StartRows
 from skae.inits.factor_analysis import _shrunk
-from skae.likelihoods import Gaussian
+from skae.likelihoods import LIKELIHOODS, Gaussian
 from skae.networks import CustomNetwork
 from tests.helpers import QUIET, cells_at_once, counts, low_rank
 
@@ -155,6 +155,31 @@ def test_an_autoencoder_begins_as_pca(Estimator, as_format):
     np.testing.assert_allclose(autoencoder.transform(as_format(X)), pca.transform(X), atol=1e-4)
     expected = pca.inverse_transform(pca.transform(X))
     np.testing.assert_allclose(autoencoder.reconstruct(as_format(X)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@as_formats
+def test_a_plain_autoencoder_begins_as_pca_by_default_whatever_the_likelihood(likelihood, as_format):
+    rows = as_format((low_rank(90, 8, 3) > 0).astype(float))
+    settings = {"likelihood": likelihood, "max_iter": 3, "random_state": 0}
+    codes = [
+        AutoencoderTransformer(3, init=init, **settings).fit_transform(rows)
+        for init in ("auto", "pca")
+    ]
+    np.testing.assert_array_equal(*codes)
+
+
+def test_a_plain_autoencoder_of_flags_does_not_learn_them_by_heart():
+    rng = np.random.default_rng(0)
+    chance = 1 / (1 + np.exp(-rng.normal(size=(600, 3)) @ rng.normal(size=(3, 40)) * 1.5))
+    rows = (rng.random(chance.shape) < chance).astype(float)
+    scores = [
+        AutoencoderTransformer(6, init=init, likelihood="bernoulli", random_state=0)
+        .fit(rows[:300])
+        .score(rows[300:])
+        for init in ("auto", "random")
+    ]
+    assert scores[0] > scores[1] + 1
 
 
 def test_pca_sees_columns_of_one_scale():

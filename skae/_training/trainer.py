@@ -189,10 +189,11 @@ def hold_out(X, index, weight, training: TrainingSpec) -> tuple[WeightedIndex, W
 def _kind(model: FittedModel) -> str:
     """Return what is trained, by the names of `BUDGETS`."""
     module = model.net.module_
+    linear = model.likelihood.raw_is_linear
     if module.words is not None:
-        return "linear words" if model.likelihood.raw_is_linear else "words"
-    started = module.started and model.spec.bottleneck.code == "plain"
-    return " ".join(["linear"] * started + ["csr"] * module.takes_csr) or "dense"
+        return "linear words" if linear else "words"
+    whole = linear and module.started and model.spec.bottleneck.code == "plain"  # the decoder, too
+    return " ".join(["linear"] * whole + ["csr"] * module.takes_csr) or "dense"
 
 
 def _first(model: FittedModel, training: TrainingSpec, rule: Rule, n_batches: int) -> list:

@@ -53,7 +53,7 @@ class AutoencoderTransformer(SharedParameters, BaseAutoencoder):
     """
 
     def _auto_init(self, likelihood):
-        return AutoInit(linear=likelihood.raw_is_linear)
+        return AutoInit()
 
     def _bottleneck(self):
         return PlainCode()

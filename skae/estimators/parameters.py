@@ -67,13 +67,12 @@ class ModelParameters(ABC):
         """Where the training starts: "pca", "factor_analysis" or "cooccurrence" (of columns in
         rows, for texts and the like) find the best model of their kind in closed form, which the
         network is before its first step and improves on from there; "random" draws the first
-        weights. "auto" is "factor_analysis" for `VAETransformer` ("pca" with one noise variance for
-        all columns; but not with ``optimizer="sgd"`` or another prior than the standard normal) and
-        "pca" for `AutoencoderTransformer`, both with a Gaussian likelihood; "cooccurrence" for
-        `AutoencoderTransformer` and `DenoisingAETransformer` whatever the likelihood, where no
-        value is below zero, at most a tenth is not zero, there are at least 100 distinct rows and
-        100 columns that are not empty, and the training does not begin with `partial_fit`; else
-        "random". Any but "auto" and "random" is an error beside a ``network`` without a linear
+        weights. "auto" is "cooccurrence" for `AutoencoderTransformer` and `DenoisingAETransformer`
+        where no value is below zero, at most a tenth is not zero, there are at least 100 distinct
+        rows and 100 columns that are not empty, and the training does not begin with `partial_fit`;
+        else "pca" for `AutoencoderTransformer`; "factor_analysis" for `VAETransformer` with a
+        Gaussian likelihood ("pca" with one noise variance for all columns; but not with
+        ``optimizer="sgd"`` or another prior than the standard normal); else "random". Any but "auto" and "random" is an error beside a ``network`` without a linear
         path, such as your own modules, and "cooccurrence" beside sparse codes or a prior. See
         `skae.inits`.""",
         Init,
@@ -214,8 +213,8 @@ class TrainingParameters(ABC):
         """Most epochs, at least 1. "auto" takes about 20,000 steps, in at least 10 epochs and at
         most 200 (or those for 500 steps, if they are more); where batches are sparse, about 5,000
         steps in at most 60 epochs. Plain codes that start at principal components get at most 100
-        epochs, at co-occurrence 5,000 steps and at most 15 epochs (3,000 and 18 with a Gaussian
-        likelihood). Where
+        epochs with a Gaussian likelihood; at co-occurrence 5,000 steps and at most 15 epochs (3,000
+        and 18 with a Gaussian likelihood). Where
         ``early_stopping="auto"`` finds out how long a training is to be, each of the two trainings
         has at most 10,000 steps, and 100 epochs or those for 500 steps.""",
     )

@@ -13,7 +13,7 @@ _MOST_FILLED, _FEWEST_ROWS, _FEWEST_COLUMNS = 0.1, 100, 100
 
 
 class AutoInit(Init):
-    """Co-occurrence for tables like texts; else PCA for a Gaussian likelihood, else random.
+    """Co-occurrence for tables like texts, else principal components.
 
     What ``init="auto"`` is for `skae.AutoencoderTransformer` and `skae.DenoisingAETransformer`.
     Like texts are tables of at least 100 distinct rows and 100 columns in use without negative
@@ -24,8 +24,8 @@ class AutoInit(Init):
     Parameters
     ----------
     linear : bool, default=True
-        Whether raw outputs of the decoder are in the units of the rows, as with a Gaussian
-        likelihood.
+        Whether other tables start at principal components (as `skae.AutoencoderTransformer` does);
+        else their start is random (as `skae.DenoisingAETransformer` does).
     whole : bool, default=True
         Whether the rows that a training starts with are all of them.
 
