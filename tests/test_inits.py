@@ -159,7 +159,7 @@ def test_an_autoencoder_begins_as_pca(Estimator, as_format):
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @as_formats
-def test_a_plain_autoencoder_begins_as_pca_by_default_whatever_the_likelihood(likelihood, as_format):
+def test_a_plain_autoencoder_of_any_likelihood_begins_as_pca_by_default(likelihood, as_format):
     rows = as_format((low_rank(90, 8, 3) > 0).astype(float))
     settings = {"likelihood": likelihood, "max_iter": 3, "random_state": 0}
     codes = [

@@ -31,8 +31,8 @@ BUDGETS = {
     "csr": Budget(5_000, (10, 60), 500),
     # Two trainings, of which the first says how long the second is to be.
     "twice": Budget(10_000, (10, 100), 500),
-    # Codes that start at principal components, as the decoder does: longer, they are poorer features
-    # of small tables (`benchmarks/features.py`).
+    # Codes that start at principal components, as the decoder does: longer, they are poorer
+    # features of small tables (`benchmarks/features.py`).
     "linear": Budget(20_000, (10, 100)),
     "linear csr": Budget(5_000, (10, 60)),
     # A start at co-occurrence leaves little to learn, and of the cost of a sparse loss the size of

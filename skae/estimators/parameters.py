@@ -72,8 +72,9 @@ class ModelParameters(ABC):
         rows and 100 columns that are not empty, and the training does not begin with `partial_fit`;
         else "pca" for `AutoencoderTransformer`; "factor_analysis" for `VAETransformer` with a
         Gaussian likelihood ("pca" with one noise variance for all columns; but not with
-        ``optimizer="sgd"`` or another prior than the standard normal); else "random". Any but "auto" and "random" is an error beside a ``network`` without a linear
-        path, such as your own modules, and "cooccurrence" beside sparse codes or a prior. See
+        ``optimizer="sgd"`` or another prior than the standard normal); else "random". Any but
+        "auto" and "random" is an error beside a ``network`` without a linear path, such as your own
+        modules, and "cooccurrence" beside sparse codes or a prior. See
         `skae.inits`.""",
         Init,
         also=("auto",),
