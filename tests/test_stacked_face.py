@@ -1,5 +1,7 @@
 """The stack as an estimator: parameters, searches, formats, errors."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 
 from skae import (
     AutoencoderOutlierDetector,
@@ -103,6 +106,7 @@ REFUSED = {
         r"Leave layer_sizes at \(64, 16\)",
     ),
     "no sizes": ({"layer_sizes": ()}, r"layer_sizes must hold .* Got \(\) instead"),
+    "a truth": ({"layer_sizes": (True,)}, r"Got \(True,\) instead"),
     "a size of zero": ({"layer_sizes": (4, 0)}, r"Got \(4, 0\) instead"),
     "number without shared": ({"n_levels": 4}, "n_levels=4 with shared=False"),
     "words": (
@@ -152,12 +156,42 @@ def test_values_outside_the_support_are_named():
         stack(estimator=binary).fit(X)
 
 
-def test_failed_level_leaves_the_stack_as_it_was():
+class SpoilAt(Callback):
+    """Makes a weight NaN at the beginning of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            next(net.module_.parameters()).data.fill_(np.nan)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_failed_level_leaves_the_stack_as_it_was_and_is_named(epoch):
     fitted = stack().fit(X)
     before = fitted.transform(X)
-    with pytest.raises(NonFiniteLossError):
-        fitted.set_params(estimator__learning_rate_init=1e30, estimator__init="random").fit(X)
+    fitted.set_params(estimator__callbacks=[SpoilAt(epoch)], estimator__early_stopping=False)
+    with pytest.raises(NonFiniteLossError, match=r"^Level 1 of 2, .* there is no stack"):
+        fitted.fit(X)
     np.testing.assert_array_equal(fitted.transform(X), before)
+
+
+def test_what_is_said_of_a_level_names_it():
+    levels = [
+        clone(LEVEL).set_params(max_iter=1),
+        clone(TOP_K).set_params(n_components=4, n_active=9, max_iter=1),
+    ]
+    with pytest.raises(ValueError, match=r"^Level 2 of 2, SparseAuto.* Got n_active=9"):
+        stack(levels=levels).fit(X)
+    levels[1].n_active = 2
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        stack(levels=levels).fit(X)
+    told = [str(warning.message) for warning in said]
+    for place in (1, 2):
+        assert any(one.startswith(f"Level {place} of 2, ") for one in told), told
+    assert all(one.startswith(("Level ", "StackedAutoencoderTransformer, all")) for one in told)
 
 
 # Rows.

@@ -157,16 +157,22 @@ class BaseTransformer(AnswersMixin, HintsMixin, BaseEstimator, ABC):
                 raise
             complaint = self._record(model)
         if previous is None:
-            warn(_unclear_size(model))
-        warn(complaint)  # where the training failed, the error says all
+            self._warn(_unclear_size(model))
+        self._warn(complaint)  # where the training failed, the error says all
         if not (model.converged or one_epoch or self.max_iter == "auto"):
-            warn(
+            self._warn(
                 ConvergenceWarning(
                     f"Maximum iterations ({self.max_iter}) reached and the objective is still "
                     "improving. Raise max_iter, or leave it at 'auto'."
                 )
             )
         return self
+
+    def _warn(self, warning: Warning | None) -> None:
+        """Warn, and say of which part of a stack where it is one."""
+        if warning is not None and self._title is not None:
+            warning = type(warning)(f"{self._title}: {warning}")
+        warn(warning)
 
     def _record(self, model: FittedModel) -> Warning | None:
         """Set the fitted attributes that tell how the training went; return what to warn of."""

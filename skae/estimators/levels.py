@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -13,6 +15,7 @@ from skae._random import Stream, derive_seed
 from skae._validation import resolve
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.specify import choose_likelihood_for, is_auto
+from skae.exceptions import NonFiniteLossError
 from skae.inits import INITS, CooccurrenceInit
 from skae.likelihoods import Likelihood
 from skae.networks import NETWORKS
@@ -27,7 +30,8 @@ def checked_sizes(given: Any) -> list[int]:
         There is none, or one is no whole number above zero.
     """
     sizes = [given] if isinstance(given, Integral) else list(given)
-    if not sizes or not all(isinstance(size, Integral) and int(size) >= 1 for size in sizes):
+    whole = [isinstance(size, Integral) and not isinstance(size, bool) for size in sizes]
+    if not sizes or not all(whole) or min(sizes) < 1:
         raise ValueError(
             "layer_sizes must hold a whole number of at least 1 for each level. Got "
             f"{given!r} instead."
@@ -118,6 +122,23 @@ def _init(level: Any) -> Any:
     if not network.has_linear_path:
         return level.init
     return level._auto_init(level.likelihood).for_parts()
+
+
+@contextmanager
+def told_of(level: Any) -> Iterator[None]:
+    """Let an error say which level it is of, and hand over no model: a level's is no stack's."""
+    try:
+        yield
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(
+            f"{level._title}: the loss or a weight was not finite, so that there is no stack. The "
+            "likely cause is a learning rate that is too high: lower learning_rate_init of this "
+            f"level (it is {level.learning_rate_init!r})."
+        ) from error
+    except Exception as error:
+        if error.args and isinstance(error.args[0], str):
+            error.args = (f"{level._title}: {error.args[0]}", *error.args[1:])
+        raise
 
 
 def fit_level(level: Any, rows, weight: np.ndarray | None, one_epoch: bool) -> None:

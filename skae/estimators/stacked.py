@@ -28,6 +28,7 @@ from skae.estimators.levels import (
     on_codes,
     prepare,
     settle_likelihood,
+    told_of,
 )
 from skae.estimators.parameters import TrainingParameters
 from skae.estimators.specify import seed_of, training_spec
@@ -351,14 +352,15 @@ class StackedAutoencoderTransformer(TrainingParameters, BaseTransformer):
         n_times = (self.n_levels or _N_LEVELS) - 1 if self.shared else 1
         n_levels = len(levels) + n_times - 1
         for place, level in enumerate(levels):
-            prepare(level, place, training.seed, training.verbose)
-            settle_likelihood(level, place, rows, self.likelihood_)
             level._title = f"Level {place + 1} of {n_levels}, {type(level).__name__}"
-            if place and self.shared:
-                level.n_components = levels[0].n_components_
-                fit_again_and_again(level, rows, weight, n_times, one_epoch)
-            else:
-                fit_level(level, rows, weight, one_epoch)
+            with told_of(level):
+                prepare(level, place, training.seed, training.verbose)
+                settle_likelihood(level, place, rows, self.likelihood_)
+                if place and self.shared:
+                    level.n_components = levels[0].n_components_
+                    fit_again_and_again(level, rows, weight, n_times, one_epoch)
+                else:
+                    fit_level(level, rows, weight, one_epoch)
             if place + 1 < len(levels):
                 rows = level.transform(rows)
         if self._feature_names is not None:
