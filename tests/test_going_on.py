@@ -39,7 +39,7 @@ OF_THE_MODEL = {
 OF_THE_TRAINING = {
     *("alpha", "l1_ratio", "batch_size", "learning_rate", "learning_rate_init", "max_iter", "tol"),
     *("n_iter_no_change", "early_stopping", "validation_fraction", "callbacks", "verbose"),
-    *("random_state", "sampler", "sparse_output"),
+    *("random_state", "sampler", "sparse_output", "transform_n_active"),
 }
 #: Each with a test of its own.
 OTHERS = {"warm_start", "device"}

@@ -198,6 +198,10 @@ class SparseBottleneck(Bottleneck):
         code = self.sparsity.activate(h, self.n_active, **self.state.tensors())
         return of_shape(code, h.shape, self.sparsity, "activate")
 
+    def strongest(self, h: Tensor, n_kept: int) -> Tensor:
+        """Return the code of so many units a row, whatever the rule of the training keeps."""
+        return of_shape(self.sparsity.strongest(h, n_kept), h.shape, self.sparsity, "strongest")
+
 
 def _nearest(missing: Tensor, n_units: int, row_weight: Tensor | None) -> Tensor:
     """Return what the units that miss least on each row miss together, averaged over rows."""
