@@ -32,7 +32,7 @@ STARTS = ("factor_analysis", "random")
 OF_THE_MODEL = {
     *("n_components", "hidden_layer_sizes", "activation", "network", "init", "likelihood"),
     *("input_scaling", "sparse_method", "noise", "noise_level", "optimizer"),
-    *("sparsity", "n_active", "sparsity_weight"),
+    *("sparsity", "n_active", "sparsity_weight", "code_dropout"),
     *("prior", "beta", "kl_warmup", "free_bits", "n_importance_samples"),
 }
 #: How it is trained, and what it is asked: a change acts in the next fit.

@@ -67,6 +67,9 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
 
     Makhzani and Frey (2014), "k-sparse autoencoders".
 
+    Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from overfitting",
+    on the code.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -102,6 +105,15 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         'float or "auto"',
         """Weight of the penalty in the objective, at least 0. "auto" steers it during training
         until ``n_active`` is met. "topk" and "batch_topk" have no penalty and need "auto".""",
+    )
+    code_dropout: float = parameter(
+        0.0,
+        [Interval(Real, 0, 1, closed="left")],
+        "float",
+        """Share of the units, in [0, 1), that a row is decoded without in a step of the training,
+        drawn anew in each, while the others are scaled up for it. Units then learn to say something
+        alone: better features for a classifier, and poorer reconstructions. Of the levels of a
+        stack that are trained together, it is that of the top alone.""",
     )
     transform_n_active: Any = parameter(
         None,
@@ -170,7 +182,7 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
                 f"rule and has no penalty to weigh. Got sparsity_weight={weight!r}; leave it at "
                 "'auto'."
             )
-        return SparseCode(sparsity, self._n_active(), weight)
+        return SparseCode(sparsity, self._n_active(), weight, float(self.code_dropout))
 
     def _n_active(self) -> float | None:
         auto = isinstance(self.n_components, str)
