@@ -50,10 +50,6 @@ class KeptNumber(Sparsity):
         code = self.sparsity.activate_in_training(pre, row_weight, n_active, **state)
         return torch.where(code > bound, code, 0.0)
 
-    def strongest(self, pre, n_kept):
-        """Return what the kind does."""
-        return self.sparsity.strongest(pre, n_kept)
-
     def threshold(self, pre, n_active, **state):
         """Return the larger one of the threshold of the kind and the bound."""
         bound = state.pop("bound_on_number")
