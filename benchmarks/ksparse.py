@@ -37,7 +37,7 @@ from skae.networks import CustomNetwork, TiedMLP
 
 COLUMNS = {"test, %": ".2f", "+-": ".2f", "chosen on, %": ".2f", "active": ".0f", "s": ".0f"}
 # For rows of a mean squared length of 50.
-GRID = (0.1, 0.3, 1.0, 3.0)
+GRID = (0.3, 1.0, 3.0)
 RECIPE = {
     "network": TiedMLP(),
     "hidden_layer_sizes": (),
@@ -94,7 +94,7 @@ def errors(codes, labels):
     y, n_fitted = labels[0], len(train) - len(train) // 6
 
     def error(C, n, rows, truth):
-        classifier = LogisticRegression(C=C, max_iter=300, tol=1e-3).fit(train[:n], y[:n])
+        classifier = LogisticRegression(C=C, max_iter=300, tol=1e-5).fit(train[:n], y[:n])
         return 100 * (1 - classifier.score(rows, truth))
 
     found = {C: error(C, n_fitted, train[n_fitted:], y[n_fitted:]) for C in GRID}
