@@ -50,6 +50,7 @@ PARAMETERS = {
     "mask_rate sigma",
     "sparsity_weight": "l1 l1_weight l1_coef l1_coefficient sparsity_lambda lambda_l1 sparsity_reg",
     "n_active": "k topk top_k n_nonzero_coefs l0 n_nonzero",
+    "transform_n_active": "transform_n_nonzero_coefs transform_k transform_topk",
     "layer_sizes": "hidden_layer_sizes sizes dims layers encoder_layer_sizes",
     "levels": "estimators steps autoencoders stages",
     "fine_tune": "finetune fine_tuning finetuning end_to_end",

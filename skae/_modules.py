@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -97,6 +98,26 @@ def weight_arrays(module: nn.Module) -> list[nn.Parameter]:
             if multiplies(layer, name, parameter.shape):
                 found[id(parameter)] = parameter
     return list(found.values())
+
+
+def end_obstacle(module: Any, name: str, place: int, verb: str) -> str | None:
+    """Return what keeps a module from having a plain linear layer where it meets the rows."""
+    kind = type(module).__name__
+    if type(module) is not nn.Sequential:
+        return f"its {name} is a {kind}, not an nn.Sequential that {verb}s with nn.Linear"
+    if not len(module):
+        return f"its {name} is an nn.Sequential without layers, which cannot {verb} with nn.Linear"
+    if not is_plain(module):
+        return (
+            f"its {name} is an nn.Sequential that has hooks or a forward of its own, and is not "
+            "called as a whole. Remove them, or register them on layers between the first and the "
+            "last"
+        )
+    layer = module[place]
+    if is_plain_linear(layer):
+        return None
+    changed = " that has hooks or a forward of its own" if type(layer) is nn.Linear else ""
+    return f"its {name} {verb}s with {type(layer).__name__}{changed}, not with a plain nn.Linear"
 
 
 def is_used_in(layer: nn.Module, others: Iterable[nn.Module]) -> bool:
@@ -203,6 +224,33 @@ def as_in_use(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+def decoder_gains(
+    decoder: nn.Module, n_components: int, last_squares: Tensor | None = None
+) -> Tensor:
+    r"""Return how strongly linear layers answer to each unit of the code, of shape (n_components,).
+
+    The norm of the unit's column in the first layer, times :math:`\lVert W \rVert_F /
+    \sqrt{\min(\text{shape of } W)}` (1 for orthonormal rows or columns) of each later one. A
+    network with positively homogeneous activations can scale one layer down and another up without
+    changing its output; this product does not change either, so a penalty that holds it cannot be
+    escaped in that way. ``last_squares`` are the squared norms of the columns of the last layer,
+    where it has too many rows to look at all.
+    """
+    layers = linear_layers(decoder)
+    gains = [layer_gain(layer, place == 0) for place, layer in enumerate(layers[:-1])]
+    gains.append(layer_gain(layers[-1], len(layers) == 1, last_squares))
+    return math.prod(gains[1:], start=gains[0])
+
+
+def layer_gain(layer: nn.Linear, is_first: bool, squares: Tensor | None = None) -> Tensor:
+    if squares is not None:
+        squares = squares.clamp_min(torch.finfo(squares.dtype).tiny)
+        return squares.sqrt() if is_first else (squares.sum() / min(layer.weight.shape)).sqrt()
+    if is_first:
+        return layer.weight.norm(dim=0)
+    return layer.weight.norm() / math.sqrt(min(layer.weight.shape))
 
 
 def unit_answers(module: nn.Module, code: Tensor) -> Tensor:

@@ -13,8 +13,6 @@ them out are slower than a closed form.
 
 from __future__ import annotations
 
-import itertools
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,13 +22,17 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
+from skae._layers import ACTIVATIONS, Transposed, stack
 from skae._linear_path import with_path_before, with_path_behind
 from skae._modules import (
     copied,
+    decoder_gains,
+    end_obstacle,
     is_plain,
     is_plain_linear,
     is_used_in,
     last_linear,
+    layer_gain,
     linear_layers,
     parameters_in_one_place,
     unit_answers,
@@ -39,17 +41,6 @@ from skae._modules import (
 from skae._random import global_torch_seed, torch_generator
 from skae._trial import N_ROWS, Cost, fault, materialise, peculiarity, try_out
 from skae._validation import Component
-
-#: Names of the activations of `MLP`; "relu", "tanh", "logistic" and "identity" as in MLPRegressor.
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "identity": nn.Identity,
-    "logistic": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-}
 
 
 class Layout(NamedTuple):
@@ -240,7 +231,7 @@ class Network(Component):
         if last_squares is None:
             return unit_answers(decoder, code)
         layers: Any = decoder
-        return unit_answers(layers[:-1], code) * _gain(layers[-1], False, last_squares)
+        return unit_answers(layers[:-1], code) * layer_gain(layers[-1], False, last_squares)
 
     @torch.no_grad()
     def start_at(self, decoder: nn.Module, raw: Tensor) -> None:
@@ -261,8 +252,8 @@ class Network(Component):
         class of the user's, and those with hooks, may compute something else. The first layer of
         the encoder gets another form, so nothing else may use it or its parameters.
         """
-        obstacle = _end_obstacle(encoder, "encoder", 0, "begin")
-        obstacle = obstacle or _end_obstacle(decoder, "decoder", -1, "end")
+        obstacle = end_obstacle(encoder, "encoder", 0, "begin")
+        obstacle = obstacle or end_obstacle(decoder, "decoder", -1, "end")
         if obstacle is not None:
             return obstacle
         if decoder[-1].bias is None:  # type: ignore[index]
@@ -293,8 +284,8 @@ class MLP(Network):
         hidden = layout.hidden_layer_sizes
         encoder_sizes = (layout.n_features, *hidden, n_encoder_outputs)
         decoder_sizes = (layout.n_components, *reversed(hidden), n_decoder_outputs)
-        encoder = _stack(encoder_sizes, layout.activation, generator)
-        decoder = _stack(decoder_sizes, layout.activation, generator)
+        encoder = stack(encoder_sizes, layout.activation, generator)
+        decoder = stack(decoder_sizes, layout.activation, generator)
         if layout.linear_path and hidden:
             return with_path_behind(encoder), with_path_before(decoder)
         return encoder, decoder
@@ -310,8 +301,65 @@ class MLP(Network):
 
     def cost(self, module, name, n_inputs, n_outputs):
         """Return what a row costs: each weight multiplies and adds, forward and twice backward."""
-        width = max(layer.out_features for layer in linear_layers(module))
-        return Cost(6.0 * sum(weight.numel() for weight in module.parameters()), width)
+        return _cost_of_layers(module)
+
+
+class TiedMLP(Network):
+    """Fully connected layers whose decoder has the weights of the encoder, transposed.
+
+    The decoder mirrors the encoder, with biases of its own, which start at zero. So a unit that is
+    switched on by a pattern of the columns writes that pattern. Without hidden layers it is ``h = x
+    W' + b`` and back ``z W + c``, the network of k-sparse autoencoders. Of a posterior, the means
+    are tied.
+
+    There is no start in closed form, and CSR rows are trained on in dense batches. An error where
+    the likelihood has several raw outputs for each column.
+
+    References
+    ----------
+    Vincent et al. (2010), "Stacked denoising autoencoders: learning useful representations in a
+    deep network with a local denoising criterion", section 2.2; Makhzani and Frey (2014), "k-sparse
+    autoencoders".
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import AutoencoderTransformer
+    >>> from skae.networks import TiedMLP
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> model = AutoencoderTransformer(
+    ...     2, network=TiedMLP(), hidden_layer_sizes=(), tol=0.1
+    ... ).fit(X)
+    >>> model.module_.encoder[0].weight is model.module_.decoder[0].weight
+    True
+    """
+
+    uses_global_generator = False
+
+    def build(self, layout, n_encoder_outputs, n_decoder_outputs, seed):
+        """Return the stack of layers, and the way back through them."""
+        if n_decoder_outputs != layout.n_features:
+            raise ValueError(
+                "TiedMLP gives one raw output for each column, as its encoder has one weight for "
+                f"each. The likelihood needs {n_decoder_outputs} for {layout.n_features} columns. "
+                "Choose a likelihood with one, such as 'gaussian', or leave network at None."
+            )
+        sizes = (layout.n_features, *layout.hidden_layer_sizes, n_encoder_outputs)
+        encoder = stack(sizes, layout.activation, torch_generator(seed))
+        first, *others = reversed(linear_layers(encoder))
+        decoder: list[nn.Module] = [Transposed(first, layout.n_components)]
+        for layer in others:
+            decoder += [ACTIVATIONS[layout.activation](), Transposed(layer)]
+        return encoder, nn.Sequential(*decoder)
+
+    @torch.no_grad()
+    def start_at(self, decoder, raw):
+        """Let the decoder predict ``raw`` before training, but for what codes add."""
+        decoder[-1].bias.copy_(raw)
+
+    def cost(self, module, name, n_inputs, n_outputs):
+        """Return what a row costs, as for `MLP`."""
+        return _cost_of_layers(module)
 
 
 class CustomNetwork(Network):
@@ -371,42 +419,10 @@ class CustomNetwork(Network):
         return module_or_factory(n_inputs, n_outputs)
 
 
-def decoder_gains(
-    decoder: nn.Module, n_components: int, last_squares: Tensor | None = None
-) -> Tensor:
-    r"""Return how strongly linear layers answer to each unit of the code, of shape (n_components,).
-
-    The norm of the unit's column in the first layer, times :math:`\lVert W \rVert_F /
-    \sqrt{\min(\text{shape of } W)}` (1 for orthonormal rows or columns) of each later one. A
-    network with positively homogeneous activations can scale one layer down and another up without
-    changing its output; this product does not change either, so a penalty that holds it cannot be
-    escaped in that way. ``last_squares`` are the squared norms of the columns of the last layer,
-    where it has too many rows to look at all.
-    """
-    layers = linear_layers(decoder)
-    gains = [_gain(layer, place == 0) for place, layer in enumerate(layers[:-1])]
-    gains.append(_gain(layers[-1], len(layers) == 1, last_squares))
-    return math.prod(gains[1:], start=gains[0])
-
-
-def _end_obstacle(module: Any, name: str, place: int, verb: str) -> str | None:
-    """Return what keeps a module from having a plain linear layer where it meets the rows."""
-    kind = type(module).__name__
-    if type(module) is not nn.Sequential:
-        return f"its {name} is a {kind}, not an nn.Sequential that {verb}s with nn.Linear"
-    if not len(module):
-        return f"its {name} is an nn.Sequential without layers, which cannot {verb} with nn.Linear"
-    if not is_plain(module):
-        return (
-            f"its {name} is an nn.Sequential that has hooks or a forward of its own, and is not "
-            "called as a whole. Remove them, or register them on layers between the first and the "
-            "last"
-        )
-    layer = module[place]
-    if is_plain_linear(layer):
-        return None
-    changed = " that has hooks or a forward of its own" if type(layer) is nn.Linear else ""
-    return f"its {name} {verb}s with {type(layer).__name__}{changed}, not with a plain nn.Linear"
+def _cost_of_layers(module: nn.Module) -> Cost:
+    weights = list(module.parameters())
+    width = max(weight.numel() for weight in weights if weight.dim() == 1)  # a bias for each output
+    return Cost(6.0 * sum(weight.numel() for weight in weights), width)
 
 
 def _is_stack(decoder: nn.Module) -> bool:
@@ -416,35 +432,6 @@ def _is_stack(decoder: nn.Module) -> bool:
         return False
     kinds = tuple(ACTIVATIONS.values())
     return all(is_plain(part) and type(part) in (nn.Linear, *kinds) for part in parts)
-
-
-def _gain(layer: nn.Linear, is_first: bool, squares: Tensor | None = None) -> Tensor:
-    if squares is not None:
-        squares = squares.clamp_min(torch.finfo(squares.dtype).tiny)
-        return squares.sqrt() if is_first else (squares.sum() / min(layer.weight.shape)).sqrt()
-    if is_first:
-        return layer.weight.norm(dim=0)
-    return layer.weight.norm() / math.sqrt(min(layer.weight.shape))
-
-
-def _stack(sizes: tuple[int, ...], activation: str, generator: torch.Generator) -> nn.Sequential:
-    """Return linear layers of these sizes with the activation between them."""
-    layers: list[nn.Module] = []
-    for n_inputs, n_outputs in itertools.pairwise(sizes):
-        layers += [_linear(n_inputs, n_outputs, generator), ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers[:-1])
-
-
-def _linear(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
-    """Return a linear layer that draws from ``generator`` and not from the global one."""
-    layer = nn.Linear(n_inputs, n_outputs, device="meta")  # which draws nothing
-    layer.weight = nn.Parameter(torch.empty(n_outputs, n_inputs, dtype=torch.float32))
-    layer.bias = nn.Parameter(torch.empty(n_outputs, dtype=torch.float32))
-    bound = n_inputs**-0.5
-    with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
-    return layer
 
 
 NETWORKS: dict[str, type[Network]] = {"mlp": MLP}

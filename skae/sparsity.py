@@ -66,6 +66,15 @@ class Sparsity(Component, ABC):
         """
         return 0.0
 
+    def strongest(self, pre: Tensor, n_kept: int) -> Tensor:
+        """Return a code of the ``n_kept`` strongest units of each row, whatever the rule keeps.
+
+        What `transform` returns where it is asked for a number of its own. For kinds whose code
+        is ``pre`` where a unit is active.
+        """
+        values, places = pre.topk(n_kept, dim=1)
+        return torch.zeros_like(pre).scatter(1, places, values.relu())
+
     def penalty(
         self,
         pre: Tensor,
@@ -178,8 +187,7 @@ class TopK(Sparsity):
 
     def activate(self, pre, n_active):
         """Return the largest ``n_active`` values of each row, and zeros elsewhere."""
-        values, places = pre.topk(self._count(pre, n_active), dim=1)
-        return torch.zeros_like(pre).scatter(1, places, values.relu())
+        return self.strongest(pre, self._count(pre, n_active))
 
     def threshold(self, pre, n_active):
         """Return the smallest value of each row that is kept."""

@@ -92,6 +92,8 @@ CHOICES = {
     "n_active": Choice(1, 2, {"sparsity": "topk"}),
     "sparsity_weight": Choice(0.0, 10.0),
     "l1_ratio": Choice(0.0, 1.0, {"alpha": 10.0}),
+    "code_dropout": Choice(0.0, 0.5, {"sparsity": "topk"}),
+    "transform_n_active": Choice(None, "all", {"sparsity": "topk"}, "codes"),
     "sparse_output": Choice(False, True, {}, "kind of codes"),
     # Of the denoising autoencoder.
     "noise": Choice("masking", "gaussian"),

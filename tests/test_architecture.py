@@ -48,6 +48,7 @@ LAYER = {
     "_modules": "ground",
     "_trial": "ground",
     "_linear_path": "ground",
+    "_layers": "ground",
     "_blas": "ground",
     "_blocks": "ground",
     "_scaling": "ground",

@@ -163,6 +163,7 @@ SMALL = {
     "hidden_entries": "--kinds topics --rows 1000 --sides PCA NMF",
     "held_out_score": "FOLDER --tables wine dense --seeds 1",
     "latent_size": "--kinds topics --rows 1000",
+    "ksparse": "FOLDER --set digits --seeds 1 --rows 300 --units 20 --active 3",
     "stacks": "FOLDER dense --seeds 1 --seconds 0.2 --sizes 3 2 --hidden 8 8",
 }
 

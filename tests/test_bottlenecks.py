@@ -467,6 +467,34 @@ def test_importance_points_are_standard_normal():
     torch.testing.assert_close(points.std(dim=0), torch.ones(2), rtol=0.02, atol=0)
 
 
+@pytest.mark.parametrize("kind", SPARSITIES)
+def test_steps_decode_without_a_share_of_the_units_and_scale_up_the_others(kind):
+    h = normal(2000, N_UNITS).float()
+    whole, half = (
+        SparseBottleneck(N_UNITS, SPARSITIES[kind](), 2.0, None, 0, p) for p in (0, 0.75)
+    )
+    code, _ = step(whole.train(), h)
+    decoded, _ = step(half.train(), h, seed=5)
+    left = decoded != 0
+    torch.testing.assert_close(decoded[left], 4 * code[left])
+    assert left.sum() / (code > 0).sum() == pytest.approx(0.25, abs=0.03)
+    again, _ = step(half, h, seed=1)
+    assert not torch.equal(again != 0, left)
+
+
+@pytest.mark.parametrize("kind", SPARSITIES)
+def test_what_is_dropped_counts_as_active_and_nothing_is_dropped_outside_the_training(kind):
+    h = normal(200, N_UNITS).float()
+    pair = [SparseBottleneck(N_UNITS, SPARSITIES[kind](), 2.0, None, 0, p) for p in (0, 0.5)]
+    for one in pair:
+        step(one.train(), h)
+    whole, half = (one.state_dict() for one in pair)
+    assert whole.keys() == half.keys()
+    assert all(torch.equal(whole[name], half[name]) for name in whole)
+    decoded, _ = step(pair[1].eval(), h)
+    assert torch.equal(decoded, pair[1].code(h))
+
+
 def test_bottlenecks_of_a_sparse_code_can_be_saved_and_loaded():
     bottleneck, other = sparse(), SparseBottleneck(N_UNITS, L1(), 1.0, None).train()
     bottleneck.on_epoch_begin(0.0)

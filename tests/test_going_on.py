@@ -32,14 +32,14 @@ STARTS = ("factor_analysis", "random")
 OF_THE_MODEL = {
     *("n_components", "hidden_layer_sizes", "activation", "network", "init", "likelihood"),
     *("input_scaling", "sparse_method", "noise", "noise_level", "optimizer"),
-    *("sparsity", "n_active", "sparsity_weight"),
+    *("sparsity", "n_active", "sparsity_weight", "code_dropout"),
     *("prior", "beta", "kl_warmup", "free_bits", "n_importance_samples"),
 }
 #: How it is trained, and what it is asked: a change acts in the next fit.
 OF_THE_TRAINING = {
     *("alpha", "l1_ratio", "batch_size", "learning_rate", "learning_rate_init", "max_iter", "tol"),
     *("n_iter_no_change", "early_stopping", "validation_fraction", "callbacks", "verbose"),
-    *("random_state", "sampler", "sparse_output"),
+    *("random_state", "sampler", "sparse_output", "transform_n_active"),
 }
 #: Each with a test of its own.
 OTHERS = {"warm_start", "device"}

@@ -9,12 +9,13 @@ import pytest
 import scipy.sparse as sp
 import torch
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skae import AutoencoderTransformer
-from skae.networks import CustomNetwork, Network
-from tests.helpers import counts, normal
+from skae.networks import CustomNetwork, Layout, Network, TiedMLP
+from tests.helpers import counts, low_rank, normal
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -121,6 +122,64 @@ def test_weight_of_both_stays_one(name, way):
     module = way(estimator).partial_fit(X).module_
     assert module.decoder.weight is module.encoder.weight
     assert sum(p is module.encoder.weight for p in module.parameters()) == 1
+
+
+def weights_of(layers):
+    return [id(layer.weight) for layer in layers if hasattr(layer, "weight")]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_weights_of_a_tied_network_stay_one_at_every_layer(way):
+    estimator = AutoencoderTransformer(network=TiedMLP(), **QUICK)
+    module = way(estimator).partial_fit(X).module_
+    assert weights_of(module.encoder) == weights_of(module.decoder)[::-1]
+    assert len({id(p) for p in module.parameters() if p.dim() == 2}) == 2  # of one hidden layer
+
+
+@pytest.mark.parametrize("hidden", [(), (7, 5)], ids=str)
+@pytest.mark.parametrize("n_outputs", [N_UNITS, 2 * N_UNITS], ids=["code", "posterior"])
+def test_a_tied_decoder_multiplies_by_the_transposed_weights(hidden, n_outputs):
+    layout = Layout(N_FEATURES, N_UNITS, hidden, "tanh")
+    encoder, decoder, cost = TiedMLP().make(layout, n_outputs, N_FEATURES, seed=0)
+    code = normal(4, N_UNITS).float()
+    weights = [layer.weight for layer in encoder if isinstance(layer, nn.Linear)]
+    expected = code @ weights.pop()[:N_UNITS]
+    while weights:
+        expected = torch.tanh(expected) @ weights.pop()
+    torch.testing.assert_close(decoder(code), expected)
+    assert cost.width == max(N_FEATURES, n_outputs, *hidden)
+
+
+def test_a_tied_network_starts_at_the_means_of_the_columns():
+    _, decoder, _ = TiedMLP().make(Layout(N_FEATURES, N_UNITS, (5,), "relu"), 3, N_FEATURES, 0)
+    means = torch.arange(9.0)
+    TiedMLP().start_at(decoder, means)
+    torch.testing.assert_close(decoder(torch.zeros(1, N_UNITS)), means[None])
+
+
+def test_a_tied_linear_network_learns_the_principal_subspace():
+    rows = low_rank(200, N_FEATURES, rank=N_UNITS)
+    settings = {"hidden_layer_sizes": (), "input_scaling": "common", "random_state": 0}
+    settings["learning_rate_init"] = 0.01
+    fit = AutoencoderTransformer(N_UNITS, network=TiedMLP(), **settings).fit(rows)
+    left = ((fit.reconstruct(rows) - rows) ** 2).sum()
+    of_pca = PCA(N_UNITS).fit(rows)
+    best = ((of_pca.inverse_transform(of_pca.transform(rows)) - rows) ** 2).sum()
+    assert left < 1.01 * best
+
+
+def test_a_likelihood_of_several_outputs_a_column_is_an_error_of_tied_weights():
+    estimator = AutoencoderTransformer(
+        network=TiedMLP(), likelihood="zero_inflated_negative_binomial", **QUICK
+    )
+    with pytest.raises(ValueError, match=r"TiedMLP gives one raw output .* network at None"):
+        estimator.fit(counts(40, N_FEATURES))
+
+
+def test_rows_stay_no_csr_with_tied_weights():
+    rows = sp.csr_array(counts(40, 600))
+    estimator = AutoencoderTransformer(network=TiedMLP(), likelihood="poisson", **QUICK)
+    assert estimator.fit(rows).sparse_method_ == "dense"
 
 
 def test_modules_of_the_user_stay_as_they_are():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,12 @@ class FittedModel:
     def codes(self, X) -> np.ndarray:
         """Return the code of each row."""
         return self._map(self.net.module_.code, X, self.scaling).astype(X.dtype, copy=False)
+
+    @usual_torch()
+    def strongest_codes(self, X, n_kept: int) -> np.ndarray:
+        """Return the sparse code of each row with so many units, whatever its rule keeps."""
+        code = partial(self.net.module_.strongest, n_kept=n_kept)
+        return self._map(code, X, self.scaling).astype(X.dtype, copy=False)
 
     @usual_torch()
     def codes_of_levels(self, X) -> np.ndarray:

@@ -311,6 +311,11 @@ class AutoencoderModule(nn.Module):
         """Return the code of each row."""
         return self.bottleneck.code(self._encode(x))
 
+    def strongest(self, x: Tensor | Csr, n_kept: int) -> Tensor:
+        """Return the sparse code of each row with so many units, whatever its rule keeps."""
+        bottleneck: Any = self.bottleneck
+        return bottleneck.strongest(self._encode(x), n_kept)
+
     def codes_of_levels(self, x: Tensor | Csr) -> Tensor:
         """Return the codes of all levels of a stack beside each other, those of the top last."""
         codes, value = [], self._given_to_encoder(x)

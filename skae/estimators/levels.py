@@ -73,6 +73,11 @@ def prepare(level: Any, place: int, seed: int, verbose: int) -> None:
     It is set directly, and not by ``set_params``: what a user asked for is checked before.
     """
     level._validate_params()
+    if getattr(level, "transform_n_active", None) is not None:
+        raise ValueError(
+            "A level of a stack hands up the code that it was trained with. Got transform_n_active="
+            f"{level.transform_n_active!r} at place {place}. Leave it at None."
+        )
     if level.random_state is None:
         level.random_state = derive_seed(seed, Stream.LEVELS, place, bits=31)
     level.verbose = max(level.verbose, verbose)

@@ -56,8 +56,8 @@ class ModelParameters(ABC):
         None,
         NETWORKS,
         """Encoder and decoder: None and "mlp" make fully connected layers as ``hidden_layer_sizes``
-        and ``activation`` say; an object such as `skae.networks.CustomNetwork` holds your own torch
-        modules.""",
+        and ``activation`` say, `skae.networks.TiedMLP` the same with one set of weights for both;
+        an object such as `skae.networks.CustomNetwork` holds your own torch modules.""",
         Network,
         also=(None,),
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
 
 from skae._duplicates import ROWS_TO_LOOK_BACK_ON
 from skae._tables import to_sparse_interface
@@ -31,7 +32,8 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
     Attributes
     ----------
     n_active_ : float
-        Mean number of active units a row, on (at most 10,000) training rows.
+        Mean number of active units a row, on (at most 10,000) training rows, by the rule of the
+        training whatever ``transform_n_active``.
     n_dead_ : int
         Units that were active on none of those rows nor, of a larger table, in the last epoch.
     sparsity_weight_ : float
@@ -64,6 +66,9 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
     Ng (2011), "Sparse autoencoder", CS294A lecture notes.
 
     Makhzani and Frey (2014), "k-sparse autoencoders".
+
+    Srivastava et al. (2014), "Dropout: a simple way to prevent neural networks from overfitting",
+    on the code.
 
     Examples
     --------
@@ -101,6 +106,26 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         """Weight of the penalty in the objective, at least 0. "auto" steers it during training
         until ``n_active`` is met. "topk" and "batch_topk" have no penalty and need "auto".""",
     )
+    code_dropout: float = parameter(
+        0.0,
+        [Interval(Real, 0, 1, closed="left")],
+        "float",
+        """Share of the units, in [0, 1), that a row is decoded without in a step of the training,
+        drawn anew in each, while the others are scaled up for it. Units then learn to say something
+        alone: better features for a classifier, and poorer reconstructions. Of the levels of a
+        stack that are trained together, it is that of the top alone.""",
+    )
+    transform_n_active: Any = parameter(
+        None,
+        [Interval(Integral, 1, None, closed="left"), StrOptions({"all"}), None],
+        'int, "all" or None',
+        """Most active units a row in what `transform` returns, in [1, n_components]: so many of
+        those above zero, the strongest. "all" keeps every unit whose input is above zero, which
+        makes the better features for a classifier; None keeps what the rule of the training keeps.
+        Read at each call, so that it can be set after the fit. Everything else (`reconstruct`,
+        `sample`, `score_samples`, `n_active_`, `n_dead_`) goes by the rule of the training. For
+        "l1", "l2" and "kl" that is "all".""",
+    )
     sparse_output: bool = parameter(
         False, ["boolean"], "bool", "Whether `transform` returns codes as CSR."
     )
@@ -119,10 +144,31 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         Returns
         -------
         codes : ndarray or CSR of shape (n_samples, n_components)
-            Non-negative; CSR with ``sparse_output=True``.
+            Non-negative; CSR with ``sparse_output=True``. `inverse_transform` takes codes of any
+            number of active units, but decodes only those of the training as `reconstruct` does.
+
+        Raises
+        ------
+        ValueError
+            ``transform_n_active`` is out of its range.
         """
-        codes = super().transform(X)
+        n_kept = self._n_kept()
+        if n_kept is None:
+            codes = super().transform(X)
+        else:
+            rows, *_ = self._validate_rows(X)
+            codes = self._model.strongest_codes(rows, n_kept)
         return to_sparse_interface(sp.csr_array(codes), X) if self.sparse_output else codes
+
+    def _n_kept(self) -> int | None:
+        """Return how many units of a row `transform` keeps; None: those of the training."""
+        check_is_fitted(self)
+        if self.transform_n_active is None:
+            return None
+        self._validate_params()  # it may have been set since the fit
+        self._check_within(self.n_components_)
+        kept = self.transform_n_active
+        return self.n_components_ if isinstance(kept, str) else int(kept)
 
     def _auto_init(self, likelihood):
         return Random()
@@ -136,18 +182,25 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
                 f"rule and has no penalty to weigh. Got sparsity_weight={weight!r}; leave it at "
                 "'auto'."
             )
-        return SparseCode(sparsity, self._n_active(), weight)
+        return SparseCode(sparsity, self._n_active(), weight, float(self.code_dropout))
 
     def _n_active(self) -> float | None:
         auto = isinstance(self.n_components, str)
+        if not auto:
+            self._check_within(self.n_components)
         if self.n_active is None:
             return None if auto else float(max(1, self.n_components // UNITS_AN_ACTIVE_ONE))
-        if not auto and self.n_active > self.n_components:
-            raise ValueError(
-                f"n_active must lie in (0, n_components]. Got n_active={self.n_active!r} with "
-                f"n_components={self.n_components!r} instead."
-            )
         return float(self.n_active)
+
+    def _check_within(self, n_components: int) -> None:
+        """Raise ``ValueError`` where a number of active units is more than there are."""
+        for name in ("n_active", "transform_n_active"):
+            value = getattr(self, name)
+            if not isinstance(value, str | None) and value > n_components:
+                raise ValueError(
+                    f"{name} must lie in (0, n_components]. Got {name}={value!r} with "
+                    f"n_components={n_components!r} instead."
+                )
 
     def _record_own(self):
         active = self._model.training_codes > 0

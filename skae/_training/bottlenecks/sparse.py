@@ -34,6 +34,8 @@ class SparseBottleneck(Bottleneck):
         else is one.
     seed : int
         Of what the sparsity starts at random.
+    dropout : float
+        Share of the units that a step decodes without; the others are scaled up for it.
     """
 
     weight: Tensor
@@ -64,9 +66,10 @@ class SparseBottleneck(Bottleneck):
         n_active: float,
         weight: float | None,
         seed: int = 0,
+        dropout: float = 0.0,
     ):
         super().__init__(n_components)
-        self.sparsity, self.n_active = sparsity, n_active
+        self.sparsity, self.n_active, self.dropout = sparsity, n_active, dropout
         self.state = State(
             sparsity,
             n_components=n_components,
@@ -121,11 +124,20 @@ class SparseBottleneck(Bottleneck):
         self.n_dead = int(self.dead.sum())
         self.pulls = bool(self.pull > self.PULLS[0])
 
+    def draw(self, n_rows, generator):
+        """Return what codes are multiplied by before they are decoded in a step of the training."""
+        if not (self.training and self.dropout):
+            return None
+        shape, left = (n_rows, self.n_components), 1.0 - self.dropout
+        factor = torch.empty(shape, dtype=torch.float32, device=generator.device)
+        return factor.bernoulli_(left, generator=generator) / left
+
     def forward(self, h, step):
         """Return the reconstruction, the penalty, and the term that revives dead units."""
         state, row_weight = self.state.tensors(), step.row_weight
         code = self._code_in_training(h, row_weight, state) if self.training else self.code(h)
-        terms = {"reconstruction": Term(step.reconstruction(code))}
+        decoded = code if step.noise is None else code * step.noise
+        terms = {"reconstruction": Term(step.reconstruction(decoded))}
         if self.training:
             given = {"pre": h, "code": code, "row_weight": row_weight, "n_active": self.n_active}
             if self.sees_first(**given):
@@ -198,6 +210,10 @@ class SparseBottleneck(Bottleneck):
         code = self.sparsity.activate(h, self.n_active, **self.state.tensors())
         return of_shape(code, h.shape, self.sparsity, "activate")
 
+    def strongest(self, h: Tensor, n_kept: int) -> Tensor:
+        """Return the code of so many units a row, whatever the rule of the training keeps."""
+        return of_shape(self.sparsity.strongest(h, n_kept), h.shape, self.sparsity, "strongest")
+
 
 def _nearest(missing: Tensor, n_units: int, row_weight: Tensor | None) -> Tensor:
     """Return what the units that miss least on each row miss together, averaged over rows."""
@@ -219,6 +235,7 @@ class SparseCode(BottleneckSpec):
     sparsity: Sparsity
     n_active: float | None  # None: as the number of units, found by the rows
     sparsity_weight: float | str  # "auto": steered, or 1 where it cannot be
+    code_dropout: float = 0.0  # share of the units that a step decodes without
 
     code = "sparse"
 
@@ -252,6 +269,5 @@ class SparseCode(BottleneckSpec):
         """Return the bottleneck."""
         if self.n_active is None:
             raise TypeError("The number of active units is not known before `of_size`.")
-        return SparseBottleneck(
-            layout.n_components, self.sparsity, self.n_active, self._weight, seed
-        )
+        given = (self.sparsity, self.n_active, self._weight, seed, self.code_dropout)
+        return SparseBottleneck(layout.n_components, *given)
