@@ -145,7 +145,7 @@ def test_a_frame_keeps_its_names_through_steps():
         ({"units": [-1]}, r"Got \[-1\]"),
         ({"units": [0.5]}, r"Got \[0\.5\]"),
         ({"image_shape": (2, 2)}, r"as many cells as a unit has weights, 6. Got \(2, 2\)"),
-        ({"feature_names": ["a"]}, "feature_names must have one entry for each of the columns, 6"),
+        ({"feature_names": ["a"]}, "feature_names must have one entry for each of the 6 features"),
         ({"n_features": 0}, "'n_features' parameter of describe_units"),
     ],
 )

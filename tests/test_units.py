@@ -184,6 +184,16 @@ def test_rows_and_features_have_the_names_of_a_frame():
     assert sparse().fit(X).set_output(transform="pandas").describe_units(X).equals(plain)
 
 
+def test_features_of_sparse_rows_are_called_what_the_user_calls_them():
+    rows = sp.csr_array(counts(n_features=9))
+    model = sparse().fit(rows)
+    named, plain = (model.describe_units(rows, feature_names=n) for n in (list("abcdefghi"), None))
+    for one, other in zip(named["features"], plain["features"], strict=True):
+        assert one == ["abcdefghi"[int(name[1:])] for name in other]
+    with pytest.raises(ValueError, match=r"each of the 9 features. Got the shape \(2,\)"):
+        model.describe_units(rows, feature_names=["a", "b"])
+
+
 def test_without_rows_the_training_rows_are_described_but_not_named():
     model = sparse(max_iter=20).fit(X)
     units, given = model.describe_units(), model.describe_units(X)

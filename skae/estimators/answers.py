@@ -14,7 +14,7 @@ from skae._tables import to_sparse_interface, validate_table, weighed_rows
 from skae._training.fitted import FittedModel
 from skae._training.net import AutoencoderNet
 from skae._validation import within_support
-from skae.estimators.units import check_units_asked, table_of_units
+from skae.estimators.units import check_units_asked, names_of_features, table_of_units
 from skae.likelihoods import Likelihood
 from skae.likelihoods.choice import brought_inside
 
@@ -164,7 +164,7 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         rows, cost, weight = self._validate_rows(X, sample_weight)
         return float(np.average(self._model.scores(rows) - cost, weights=weight))
 
-    def describe_units(self, X=None, n_features=5, n_rows=3, *, scaled=True):
+    def describe_units(self, X=None, n_features=5, n_rows=3, *, scaled=True, feature_names=None):
         """Return what each unit of the code stands for: how often, what it writes, on which rows.
 
         A unit is active on a row where its code is not zero. Sparse codes have units to read;
@@ -184,6 +184,9 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             its scale (of ``input_scaling``) or, where the likelihood takes rows as they are, by its
             standard deviation. With False they are in the units of X, and those of large numbers
             come first: right for images and the like.
+        feature_names : array-like of shape (n_features_in_,), default=None
+            What features are called, for sparse rows carry no names. None is `feature_names_in_`,
+            or "x0", "x1" and so on.
 
         Returns
         -------
@@ -193,7 +196,7 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             - "rate": the share of rows on which the unit is active;
             - "activation": the mean size of its code over these rows, NaN for a unit without any;
             - "features": the names of the features that it writes most, as a list, the largest
-              weight in size first: `feature_names_in_`, or "x0" and so on;
+              weight in size first;
             - "weights": the weights of these features, as a list: what one more of the unit adds to
               the mean of the feature. With one linear layer as decoder (``hidden_layer_sizes=()``)
               and a Gaussian likelihood that is the weight of the layer; otherwise the mean of the
@@ -208,6 +211,8 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ------
         InvalidParameterError
             ``n_features``, ``n_rows`` or ``scaled`` is not one of the values above.
+        ValueError
+            There is not one name for each feature.
         """
         check_is_fitted(self)
         asked = {"n_features": n_features, "n_rows": n_rows, "scaled": scaled}
@@ -217,9 +222,8 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             rows, *_ = self._validate_rows(X)
             codes = self._model.codes(rows)
             labels = X.index if hasattr(X, "iloc") else np.arange(len(codes))
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = np.array([f"x{place}" for place in range(self.n_features_in_)], dtype=object)
+        own = getattr(self, "feature_names_in_", None)
+        names = names_of_features(feature_names, own, self.n_features_in_)
         return table_of_units(self._model, codes, names, labels, **asked)
 
     def _validate_rows(self, X, sample_weight=None) -> tuple:

@@ -25,6 +25,19 @@ def check_units_asked(**given: Any) -> None:
     validate_parameter_constraints(_ALLOWED, given, caller_name="describe_units")
 
 
+def names_of_features(given: Any, own: Any, n_features: int) -> np.ndarray:
+    """Return one name for each column: those that are given, their own, or "x0" and so on."""
+    if given is None:
+        given = [f"x{place}" for place in range(n_features)] if own is None else own
+    names = np.asarray(given)
+    if names.shape != (n_features,):
+        raise ValueError(
+            f"feature_names must have one entry for each of the {n_features} features. Got the "
+            f"shape {names.shape}."
+        )
+    return names
+
+
 def table_of_units(
     model: FittedModel,
     codes: np.ndarray,

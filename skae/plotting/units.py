@@ -134,16 +134,16 @@ class UnitsDisplay(Display):
         names = names_after(X, before) if feature_names is None else feature_names
         for step in before if X is not None else ():
             X = step.transform(X)
-        shown = {"n_features": n_features, "scaled": scaled}
-        if image_shape is not None:
-            shown = {"n_features": None, "scaled": False}
-        table = last.describe_units(X, n_rows=0, **shown)
+        asked = {"n_features": n_features, "scaled": scaled, "feature_names": names}
+        if image_shape is not None:  # all weights, by their places
+            places = np.arange(last.n_features_in_)
+            asked = {"n_features": None, "scaled": False, "feature_names": places}
+        table = last.describe_units(X, n_rows=0, **asked)
         table = table.iloc[_chosen(table["rate"].to_numpy(), n_units, units)]
-        weights: list[Any] = [_in_order(last, *one) for one in _pairs(table)]
-        features = None
-        if image_shape is None:
-            weights = [one for _, one in _pairs(table)]
-            features = [_renamed(last, one, names) for one, _ in _pairs(table)]
+        features, weights = table["features"].tolist(), table["weights"].tolist()
+        if image_shape is not None:
+            pairs = zip(features, weights, strict=True)
+            features, weights = None, [_in_order(*pair, len(places)) for pair in pairs]
         return cls(
             units=table.index.to_numpy(),
             rates=table["rate"].to_numpy(),
@@ -280,29 +280,8 @@ def _chosen(rate: np.ndarray, n_units: Any, units: Any) -> np.ndarray:
     return chosen
 
 
-def _pairs(table) -> list[tuple[list[str], list[float]]]:
-    return list(zip(table["features"], table["weights"], strict=True))
-
-
-def _places_by_name(estimator) -> dict[str, int]:
-    """Return where each feature stands, by the name that the estimator knows it by."""
-    n_features = estimator.n_features_in_
-    names = getattr(estimator, "feature_names_in_", [f"x{i}" for i in range(n_features)])
-    return {name: place for place, name in enumerate(names)}
-
-
-def _renamed(estimator, features: list[str], names) -> list[str]:
-    """Return features by names of a pipeline or of the user, where there are any."""
-    if names is None:
-        return features
-    places = _places_by_name(estimator)
-    same_length(len(places), "the columns", feature_names=names)
-    return [str(names[places[name]]) for name in features]
-
-
-def _in_order(estimator, features: list[str], weights: list[float]) -> np.ndarray:
+def _in_order(places: list[int], weights: list[float], n_features: int) -> np.ndarray:
     """Return weights in the order of the columns; zeros of a unit that writes nothing."""
-    places = _places_by_name(estimator)
-    found = np.zeros(len(places))
-    found[[places[name] for name in features]] = weights
+    found = np.zeros(n_features)
+    found[places] = weights
     return found
