@@ -941,6 +941,22 @@ def test_l1_ratio_draws_weights_to_zero(Estimator):
     assert share_of_zeros(0.0) < 0.01 < 0.2 < share_of_zeros(1.0)
 
 
+@every_estimator
+def test_weight_density_falls_with_alpha_where_l1_has_a_share(Estimator):
+    settings = {**QUICK, "init": "random", "max_iter": 40}
+
+    def density(**more):
+        fitted = Estimator(**settings, **more).fit(X)
+        weights = [one for one in fitted.module_.parameters() if one.ndim == 2]
+        share = sum(int((one != 0).sum()) for one in weights) / sum(one.numel() for one in weights)
+        assert fitted.weight_density_ == share
+        return share
+
+    dense, *sparser = [density(alpha=alpha, l1_ratio=1.0) for alpha in (0.0, 1.0, 3.0, 10.0)]
+    assert dense == density(alpha=3.0, l1_ratio=0.0) == 1.0
+    assert dense > sparser[0] > sparser[1] > sparser[2]
+
+
 def test_network_of_the_wrong_size_is_refused_with_the_sizes():
     network = CustomNetwork(nn.Linear(10, 3), nn.Linear)
     with pytest.raises(ValueError, match=r"encoder of CustomNetwork.*\(n_rows, 6\).*\(2, 3\)"):

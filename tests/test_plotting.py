@@ -22,6 +22,7 @@ from skae.plotting import (
     LossCurveDisplay,
     ReconstructionDisplay,
     SizeDisplay,
+    UnitsDisplay,
 )
 from tests.drawn import X, no_figures, plt  # noqa: F401  no_figures is for all tests
 from tests.helpers import QUICK, QUIET
@@ -35,6 +36,13 @@ HAND_MADE = {
     "map": LatentMapDisplay(points=X[:, :2], y=X[:, 2]),
     "rows": ReconstructionDisplay(rows=X[:3], reconstructions=X[:3] + 0.1),
     "images": ReconstructionDisplay(rows=X[:3], reconstructions=X[3:6], image_shape=(2, 3)),
+    "units": UnitsDisplay(
+        units=[3, 5],
+        rates=[0.02, 0.5],
+        weights=[[2.0, -1.0], [0.5, 0.4]],
+        features=[["a feature of eighteen", "b"], ["c", "d"]],
+    ),
+    "strokes": UnitsDisplay(units=[0, 1], rates=[0.1, 1.0], weights=X[:2], image_shape=(2, 3)),
 }
 every_display = pytest.mark.parametrize("display", HAND_MADE.values(), ids=HAND_MADE)
 
@@ -103,6 +111,7 @@ def test_no_text_is_cut_off_and_ticks_do_not_overlap(display):
     figure.canvas.draw()
     outer = figure.bbox.padded(1)
     texts = [ax.xaxis.label, ax.yaxis.label, *ax.get_yticklabels()]
+    texts += ax.texts
     boxes = [text.get_window_extent() for text in texts if text.get_text()]
     assert all(outer.x0 <= box.x0 and box.x1 <= outer.x1 for box in boxes)
     along = [one.get_window_extent() for one in ax.get_xticklabels() if not one.get_rotation()]
@@ -143,6 +152,7 @@ FROM = {
     "use": lambda estimator: LatentUseDisplay.from_estimator(estimator, X),
     "map": lambda estimator: LatentMapDisplay.from_estimator(estimator, X),
     "rows": lambda estimator: ReconstructionDisplay.from_estimator(estimator, X),
+    "units": lambda estimator: UnitsDisplay.from_estimator(estimator, X),
 }
 every_maker = pytest.mark.parametrize("make", FROM.values(), ids=FROM)
 

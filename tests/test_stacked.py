@@ -392,3 +392,13 @@ def test_the_number_that_is_kept_is_that_of_the_weighted_rows(sparsity):
     for codes, of in zip(stack.transform_levels(rows), stack.levels_, strict=True):
         n_active = np.average((codes > 0).sum(axis=1), weights=weight)
         assert n_active == pytest.approx(of.n_active_, rel=0.1)
+
+
+def test_weight_density_is_that_of_all_levels():
+    level = SparseAutoencoderTransformer(hidden_layer_sizes=(), max_iter=2, random_state=0)
+    settings = {"layer_sizes": (6, 4), "max_iter": 20, "alpha": 10.0, "random_state": 0}
+    stack = StackedAutoencoderTransformer(estimator=level, l1_ratio=1.0, **settings).fit(X)
+    weights = [one for one in stack.module_.parameters() if one.ndim == 2]
+    assert len(weights) == 4
+    share = sum(int((one != 0).sum()) for one in weights) / sum(one.numel() for one in weights)
+    assert stack.weight_density_ == share < 1.0

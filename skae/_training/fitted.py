@@ -17,6 +17,7 @@ from skae._random import Stream, numpy_generator, torch_generator
 from skae._scaling import Scaling
 from skae._training.inference import map_rows
 from skae._training.net import AutoencoderNet
+from skae._training.optimizers import roles_of
 from skae._training.size_curve import SizeCurve
 from skae._training.specification import ModelSpec, TrainingSpec
 from skae._training.surroundings import usual_torch
@@ -91,6 +92,14 @@ class FittedModel:
     def sparse_method(self) -> str:
         """How rows are trained on; "dense" for dense ones, too."""
         return self.net.module_.plan.method
+
+    @property
+    def weight_density(self) -> float:
+        """Share of weights that are not exactly zero, of those that L1 draws to zeros."""
+        roles = roles_of(self.net.module_).items()
+        weights = [one for one, role in roles if role == "weight"]
+        n_weights = sum(one.numel() for one in weights)
+        return sum(int(one.count_nonzero()) for one in weights) / n_weights if n_weights else 1.0
 
     def summarise_training(self, X) -> None:
         """Keep of training rows what new rows and sparse reconstructions are to resemble."""

@@ -14,6 +14,7 @@ from skae._tables import to_sparse_interface, validate_table, weighed_rows
 from skae._training.fitted import FittedModel
 from skae._training.net import AutoencoderNet
 from skae._validation import within_support
+from skae.estimators.units import check_units_asked, names_of_features, table_of_units
 from skae.likelihoods import Likelihood
 from skae.likelihoods.choice import brought_inside
 
@@ -26,6 +27,7 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     net_: AutoencoderNet
     likelihood_: Likelihood
     n_components_: int
+    n_features_in_: int
     _model: FittedModel
     _fitted_on: object
     _chose_likelihood: bool
@@ -161,6 +163,68 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         rows, cost, weight = self._validate_rows(X, sample_weight)
         return float(np.average(self._model.scores(rows) - cost, weights=weight))
+
+    def describe_units(self, X=None, n_features=5, n_rows=3, *, scaled=True, feature_names=None):
+        """Return what each unit of the code stands for: how often, what it writes, on which rows.
+
+        A unit is active on a row where its code is not zero. Sparse codes have units to read;
+        those of other transformers are active on all rows, and have two ends.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix or array} of shape (n_samples, n_features), default=None
+            Rows to look at. None are the training rows, of which codes are kept (10,000 at most,
+            each as often as it weighs), but not where they stood: the table then has no "rows".
+        n_features : int or None, default=5
+            How many features are named for each unit, at least 1; None is all.
+        n_rows : int, default=3
+            How many rows are named for each unit, at least 0.
+        scaled : bool, default=True
+            Whether weights are in units in which features can be compared: each feature divided by
+            its scale (of ``input_scaling``) or, where the likelihood takes rows as they are, by its
+            standard deviation. With False they are in the units of X, and those of large numbers
+            come first: right for images and the like.
+        feature_names : array-like of shape (n_features_in_,), default=None
+            What features are called, for sparse rows carry no names. None is `feature_names_in_`,
+            or "x0", "x1" and so on.
+
+        Returns
+        -------
+        units : DataFrame of shape (n_components, 5)
+            A row for each unit, in the order of the codes, whatever `set_output` says, with columns
+
+            - "rate": the share of rows on which the unit is active;
+            - "activation": the mean size of its code over these rows, NaN for a unit without any;
+            - "features": the names of the features that it writes most, as a list, the largest
+              weight in size first;
+            - "weights": the weights of these features, as a list: what one more of the unit adds to
+              the mean of the feature. With one linear layer as decoder (``hidden_layer_sizes=()``)
+              and a Gaussian likelihood that is the weight of the layer; otherwise the mean of the
+              slope over rows on which the unit is active, over 64 of them if there are more. For
+              likelihoods that are given totals, of a row with the mean total;
+            - "rows": the rows on which its code is largest, as a list of labels of a DataFrame's
+              index, or of positions.
+
+            Both lists of a unit that is active on no row are empty.
+
+        Raises
+        ------
+        InvalidParameterError
+            ``n_features``, ``n_rows`` or ``scaled`` is not one of the values above.
+        ValueError
+            There is not one name for each feature.
+        """
+        check_is_fitted(self)
+        asked = {"n_features": n_features, "n_rows": n_rows, "scaled": scaled}
+        check_units_asked(**asked)
+        codes, labels = self._model.training_codes, None
+        if X is not None:
+            rows, *_ = self._validate_rows(X)
+            codes = self._model.codes(rows)
+            labels = X.index if hasattr(X, "iloc") else np.arange(len(codes))
+        own = getattr(self, "feature_names_in_", None)
+        names = names_of_features(feature_names, own, self.n_features_in_)
+        return table_of_units(self._model, codes, names, labels, **asked)
 
     def _validate_rows(self, X, sample_weight=None) -> tuple:
         """Return rows in the support of the likelihood, what each score loses by that, weights."""

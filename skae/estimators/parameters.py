@@ -176,7 +176,7 @@ class TrainingParameters(ABC):
         [Interval(Real, 0, 1, closed="both")],
         "float",
         """Share of L1 in the weight penalty ``alpha``, in [0, 1]: 0 is decay alone, 1 draws weights
-        to exact zeros.""",
+        to exact zeros (see `weight_density_`).""",
     )
     batch_size: Any = parameter(
         "auto",
@@ -317,6 +317,10 @@ class TrainingParameters(ABC):
     validation_scores_ : list of float
         Minus the objective of the held-out rows after each epoch; empty without
         ``early_stopping=True``.
+    weight_density_ : float
+        Share of weights, of those that ``alpha`` acts on, that are not exactly zero. ``l1_ratio``
+        draws more of them to zero the larger ``alpha`` is; what a start in closed form does not use
+        is zero without it, too.
     net_ : skorch.NeuralNet
         The net that trained the module.
     module_ : torch.nn.Module

@@ -11,6 +11,7 @@ from skae.plotting.latent_use import LatentUseDisplay
 from skae.plotting.loss_curve import LossCurveDisplay
 from skae.plotting.reconstruction import ReconstructionDisplay
 from skae.plotting.size import SizeDisplay
+from skae.plotting.units import UnitsDisplay
 
 __all__ = [
     "LatentMapDisplay",
@@ -18,4 +19,5 @@ __all__ = [
     "LossCurveDisplay",
     "ReconstructionDisplay",
     "SizeDisplay",
+    "UnitsDisplay",
 ]

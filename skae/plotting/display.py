@@ -13,6 +13,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#666666"
 
+_LONGEST = 18  # letters of the name of a column
+
 
 class Display(ABC):
     """Base of the displays: plain data, and a method that draws them.
@@ -105,6 +107,11 @@ def same_length(n_expected: int, of: str, **given) -> None:
                 f"{name} must have one entry for each of {of}, {n_expected} in all. Got "
                 f"{len(values)}."
             )
+
+
+def shortened(name: str) -> str:
+    """Return the name of a column, cut where it is too long to be drawn."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def whole_numbers(axis) -> None:

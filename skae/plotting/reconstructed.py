@@ -35,7 +35,7 @@ def reconstructed(estimator, X, n_rows: int, owner: type) -> Reconstructed:
     made = _reconstruct(last, stages[-1])
     stage, made = _go_back(before, stages, made)
     rows = stages[stage]
-    names = _names(X, before[:stage])
+    names = names_after(X, before[:stage])
     return Reconstructed(_dense(rows), _dense(made), names, places, sp.issparse(rows))
 
 
@@ -79,7 +79,7 @@ def _dense(rows) -> np.ndarray:
     return rows.toarray() if sp.issparse(rows) else np.asarray(rows, dtype=float)
 
 
-def _names(X, steps: list):
+def names_after(X, steps: list):
     """Return the names of the columns of X after some steps; None where they have none."""
     columns = getattr(X, "columns", None)
     names = None if columns is None else np.asarray(columns)

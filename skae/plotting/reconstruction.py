@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from skae.plotting.display import Display, check_axes, same_length
+from skae.plotting.display import Display, check_axes, same_length, shortened
 from skae.plotting.reconstructed import reconstructed
-
-_LONGEST = 18  # letters of the name of a column
 
 
 class ReconstructionDisplay(Display):
@@ -255,8 +253,7 @@ class ReconstructionDisplay(Display):
     def _column_names(self) -> list[str]:
         if self.feature_names is None:
             return [str(column) for column in self.features_]
-        names = [str(name) for name in np.asarray(self.feature_names)[self.features_]]
-        return [n if len(n) <= _LONGEST else f"{n[: _LONGEST - 1]}…" for n in names]
+        return [shortened(str(name)) for name in np.asarray(self.feature_names)[self.features_]]
 
 
 def _at_least_one(value: Any, name: str) -> None:
