@@ -96,7 +96,8 @@ def of_network(features, X, n_units, kind, n_epochs, seed):
 
 def of_codes(model, features, X, seconds, n_seen):
     """Return the figures of a dictionary of scikit-learn's."""
-    codes = model.set_params(transform_algorithm="lasso_cd").transform(X[:1000])
+    X = X[:1000].astype(model.components_.dtype)
+    codes = model.set_params(transform_algorithm="lasso_cd").transform(X)
     dead = 100 * (codes == 0).all(axis=0).mean()
     active = (codes != 0).sum(axis=1).mean()
     return [*recovery(features, model.components_), dead, active, seconds, n_seen / seconds]

@@ -71,4 +71,4 @@ pictures.save(fig, "kinds_of_sparsity")
 
 # The three kinds that leave activations as they are lie together, and below
 # the penalties at every number; with few active units by much. "topk" alone
-# has the same number on new images, the others up to an eighth more or fewer.
+# has the same number on new images, the others up to an eighth off it.
