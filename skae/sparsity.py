@@ -14,6 +14,7 @@ None.
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC
 from numbers import Real
 from statistics import NormalDist
@@ -285,23 +286,25 @@ class JumpReLU(Sparsity):
     def parameters_at_start(self, n_components, n_active, generator):
         """Return the logarithm of each threshold in spreads."""
         share = min(n_active / n_components, self._MOST_AT_START)
-        start = math.log(NormalDist().inv_cdf(1 - share))
+        # By the lower tail: one minus a share that is very small is one.
+        start = math.log(-NormalDist().inv_cdf(max(share, sys.float_info.min)))
         return {"log_threshold": torch.full((n_components,), start)}
 
     def buffers_at_start(self, n_components, n_active, generator):
-        """Return the spread of each unit's input, and how many batches it is the mean of."""
-        return {"spread": torch.ones(n_components), "n_batches": torch.zeros(())}
+        """Return spread and mean of each unit's input, and how many batches they are found from."""
+        zeros = torch.zeros(n_components)
+        return {"spread": 1 + zeros, "centre": zeros, "n_batches": torch.zeros(())}
 
     def role(self, name):
         """Return that thresholds are trained as logarithms."""
         return "logarithm"
 
-    def activate(self, pre, n_active, *, log_threshold, spread, n_batches):
+    def activate(self, pre, n_active, *, log_threshold, spread, **others):
         """Return the values above the thresholds, and zeros elsewhere."""
         threshold, jump = self._jump(pre, log_threshold, spread)
         return _above(pre, threshold) + threshold.detach() * jump
 
-    def threshold(self, pre, n_active, *, log_threshold, spread, n_batches):
+    def threshold(self, pre, n_active, *, log_threshold, spread, **others):
         """Return the threshold of each unit."""
         return log_threshold.exp() * spread
 
@@ -316,7 +319,7 @@ class JumpReLU(Sparsity):
         *,
         log_threshold,
         spread,
-        n_batches,
+        **others,
     ):
         """Return the mean number of active units a row."""
         threshold, jump = self._jump(pre.detach(), log_threshold, spread)
@@ -324,12 +327,16 @@ class JumpReLU(Sparsity):
         return active.mean() if row_weight is None else row_weight @ active / len(active)
 
     def buffers_after_step(
-        self, pre, code, row_weight, n_active, *, log_threshold, spread, n_batches
+        self, pre, code, row_weight, n_active, *, spread, centre, n_batches, **others
     ):
-        """Return the spreads with one more batch in their mean."""
+        """Return spreads and means with one more batch in them."""
         n_batches = n_batches + 1
         share = (1 / n_batches).clamp_min(self._NEWEST)
-        return {"spread": spread.lerp(_spread(pre, row_weight), share), "n_batches": n_batches}
+        # Rows spread within batches and from batch to batch: of one row, all is of the second kind.
+        off = _row_mean(pre, row_weight) - centre
+        within = spread.square().lerp(_spread(pre, row_weight).square(), share)
+        spread = (within + share * (1 - share) * off.square()).sqrt()
+        return {"spread": spread, "centre": centre + share * off, "n_batches": n_batches}
 
     def _jump(self, pre, log_threshold, spread):
         """Return the thresholds, and zeros that have the gradient of the number by them."""

@@ -152,6 +152,21 @@ def test_unit_whose_input_does_not_spread_has_no_gradient_that_is_not_finite():
         assert torch.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("n_rows", [1, 4, 24])
+def test_spread_is_that_of_all_rows_so_far_however_they_come_in_batches(n_rows):
+    kind, rows = at_start(JumpReLU()), 3 * normal(24, N_UNITS) + 5
+    for batch in rows.split(n_rows):
+        kind = kind.after(pre=batch, code=batch.relu(), row_weight=None, n_active=2.0)
+    torch.testing.assert_close(kind.state["spread"], rows.std(dim=0, correction=0))
+
+
+@pytest.mark.parametrize("n_active", [1e-300, 1e-18, 1e-3, 1.0, N_UNITS])
+def test_thresholds_start_at_a_number_however_few_or_many_units_are_to_be_active(n_active):
+    for n_units in (N_UNITS, 10**6):
+        start = JumpReLU().parameters_at_start(n_units, n_active, None)["log_threshold"]
+        assert torch.isfinite(start).all()
+
+
 # What rows lack, and a target far off.
 
 
