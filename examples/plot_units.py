@@ -112,5 +112,5 @@ pictures.save(display.figure_, "units")
 # few texts by heart, most of which decay alone (the second line) lets them
 # do. Then they stand for the packages about as well as the three largest
 # topics of a text of NMF (alpha was chosen on these new texts, so that what
-# is ahead by little is no better). With all defaults a quarter of the units is
-# active on each text, and a single one says nothing.
+# is ahead by little is no better). With all defaults a quarter of the units
+# is active on each text, and a single one says nothing.
