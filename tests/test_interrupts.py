@@ -25,6 +25,7 @@ from skae.noise import Masking
 from tests.helpers import ESTIMATORS, QUICK, low_rank, weights_of
 
 pytestmark = [
+    pytest.mark.usefixtures("usual_handler"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore::skae.exceptions.PosteriorCollapseWarning"),
 ]
@@ -52,13 +53,6 @@ SIGNALS = [
 ]
 signals = pytest.mark.parametrize("send", SIGNALS, ids=["kill", "raise_signal", "again"])
 HOOKS = ["on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end", "on_epoch_end"]
-
-
-@pytest.fixture(autouse=True)
-def usual_handler():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 class CtrlC(Callback):

@@ -94,6 +94,7 @@ class Signalling(Interrupting):
 
 
 # A signal that another thread receives wakes no wait of the main one, which has to look for it.
+@pytest.mark.usefixtures("usual_handler")
 @pytest.mark.parametrize("receiver", [threading.main_thread, threading.current_thread])
 def test_a_signal_ends_the_search_and_leaves_no_thread(receiver, monkeypatch):
     monkeypatch.setattr(Signalling, "receiver", staticmethod(receiver))

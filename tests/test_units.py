@@ -320,3 +320,12 @@ def test_a_wide_table_of_many_units_takes_little_memory():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 500 * 12_000 * 4  # of units by columns, of which numpy holds one at a time
+
+
+def test_rows_are_labels_that_the_index_knows():
+    table = pd.DataFrame(X, index=pd.date_range("2020-01-01", periods=len(X), freq="h", unit="ns"))
+    table.columns = [f"c{place}" for place in range(X.shape[1])]
+    units = sparse(sparsity="topk").fit(table).describe_units(table, n_rows=1)
+    known = [label for labels in units["rows"] for label in labels]
+    assert len(known) > 0
+    assert table.loc[known].shape == (len(known), X.shape[1])

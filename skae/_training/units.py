@@ -92,6 +92,8 @@ def _slope(mean: Callable[[Tensor], Tensor], code: Tensor, along: Tensor) -> Ten
         pull = torch.zeros_like(found, requires_grad=True)
         (drawn,) = torch.autograd.grad(found, code, pull, create_graph=True)
         return torch.autograd.grad(drawn, pull, along)[0]
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError:  # an operation of the user's that has no second gradient
         step = _STEP * (code * along).square().mean(dim=0).sum().sqrt()
         with torch.no_grad():

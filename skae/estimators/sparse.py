@@ -123,8 +123,8 @@ class SparseAutoencoderTransformer(SharedParameters, BaseAutoencoder):
         those above zero, the strongest. "all" keeps every unit whose input is above zero, which
         makes the better features for a classifier; None keeps what the rule of the training keeps.
         Read at each call, so that it can be set after the fit. Everything else (`reconstruct`,
-        `sample`, `score_samples`, `n_active_`, `n_dead_`) goes by the rule of the training. For
-        "l1", "l2" and "kl" that is "all".""",
+        `sample`, `score_samples`, `n_active_`, `n_dead_`) goes by the rule of the training. To
+        "l1", "l2" and "kl" None and "all" are the same.""",
     )
     sparse_output: bool = parameter(
         False, ["boolean"], "bool", "Whether `transform` returns codes as CSR."

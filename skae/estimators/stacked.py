@@ -361,6 +361,7 @@ class StackedAutoencoderTransformer(TrainingParameters, BaseTransformer):
                     fit_again_and_again(level, rows, weight, n_times, one_epoch)
                 else:
                     fit_level(level, rows, weight, one_epoch)
+            level._title = None  # it may be trained alone later
             if place + 1 < len(levels):
                 rows = level.transform(rows)
         if self._feature_names is not None:

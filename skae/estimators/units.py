@@ -84,4 +84,4 @@ def _most_active(
     for unit in range(codes.shape[1]):
         rows = np.flatnonzero(active[:, unit])
         order = np.argsort(-codes[rows, unit], kind="stable")[:n_most]
-        yield np.asarray(labels)[rows[order]].tolist()
+        yield labels[rows[order]].tolist()
