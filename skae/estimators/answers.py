@@ -184,7 +184,7 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             its scale (of ``input_scaling``) or, where the likelihood takes rows as they are, by its
             standard deviation. With False they are in the units of X, and those of large numbers
             come first: right for images and the like.
-        feature_names : array-like of shape (n_features_in_,), default=None
+        feature_names : array-like of shape (`n_features_in_`,), default=None
             What features are called, for sparse rows carry no names. None is `feature_names_in_`,
             or "x0", "x1" and so on.
 
