@@ -226,9 +226,7 @@ def as_in_use(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def decoder_gains(
-    decoder: nn.Module, n_components: int, last_squares: Tensor | None = None
-) -> Tensor:
+def decoder_gains(decoder: nn.Module, last_squares: Tensor | None = None) -> Tensor:
     r"""Return how strongly linear layers answer to each unit of the code, of shape (n_components,).
 
     The norm of the unit's column in the first layer, times :math:`\lVert W \rVert_F /
@@ -245,6 +243,7 @@ def decoder_gains(
 
 
 def layer_gain(layer: nn.Linear, is_first: bool, squares: Tensor | None = None) -> Tensor:
+    """Return the factor of one layer, or of the first one those of the units."""
     if squares is not None:
         squares = squares.clamp_min(torch.finfo(squares.dtype).tiny)
         return squares.sqrt() if is_first else (squares.sum() / min(layer.weight.shape)).sqrt()

@@ -227,7 +227,7 @@ class Network(Component):
             all of them. The last layer is then a linear one, and counts as in `decoder_gains`.
         """
         if _is_stack(decoder):
-            return decoder_gains(decoder, code.shape[1], last_squares)
+            return decoder_gains(decoder, last_squares)
         if last_squares is None:
             return unit_answers(decoder, code)
         layers: Any = decoder

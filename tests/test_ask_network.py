@@ -417,7 +417,7 @@ def test_closed_form_is_for_linear_layers_and_our_activations_alone():
         torch.manual_seed(0)  # not what the tests before have left
         layers = [nn.Linear(N_UNITS, 6), nn.ReLU(), nn.Linear(6, 9)]
     stack = nn.Sequential(*layers)
-    assert torch.equal(gains(stack, codes()), decoder_gains(stack, N_UNITS))
+    assert torch.equal(gains(stack, codes()), decoder_gains(stack))
     for other in (
         nn.Sequential(layers[0], nn.LayerNorm(6), *layers[1:]),
         nn.Sequential(*layers, nn.Softmax(dim=1)),

@@ -273,7 +273,7 @@ def test_bottleneck_gets_the_gains_of_the_decoder_and_the_weights_of_the_rows():
     x, weight = normal(3, N_FEATURES).float(), torch.tensor([0.5, 1.0, 1.5])
     assert set(module(Batch(x, weight))) == {"nothing"}
     assert module.bottleneck.given.row_weight is weight
-    expected = decoder_gains(module.decoder, N_COMPONENTS)
+    expected = decoder_gains(module.decoder)
     assert torch.equal(module.bottleneck.given.gains(), expected)
     assert torch.equal(module.diagnostics(x)["double"], 2 * module.encoder(x))
 

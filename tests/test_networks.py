@@ -231,14 +231,14 @@ def test_gains_of_one_layer_are_the_norms_of_its_columns():
     decoder = nn.Linear(2, 3)
     with torch.no_grad():
         decoder.weight.copy_(torch.tensor([[3.0, 0.0], [4.0, 0.0], [0.0, 2.0]]))
-    torch.testing.assert_close(decoder_gains(decoder, 2), torch.tensor([5.0, 2.0]))
+    torch.testing.assert_close(decoder_gains(decoder), torch.tensor([5.0, 2.0]))
 
 
 def test_gains_of_a_deep_decoder_follow_the_closed_form():
     _, decoder = build(MLP())
     first, second, third = (layer.weight.detach() for layer in linear_layers(decoder))
     expected = first.norm(dim=0) * second.norm() / 5**0.5 * third.norm() / 7**0.5
-    torch.testing.assert_close(decoder_gains(decoder, 3).detach(), expected)
+    torch.testing.assert_close(decoder_gains(decoder).detach(), expected)
 
 
 @pytest.mark.parametrize(("n_inputs", "n_outputs"), [(4, 8), (8, 4), (5, 5)])
@@ -247,10 +247,10 @@ def test_orthonormal_layers_add_nothing_to_the_gains(n_inputs, n_outputs):
     tall = torch.linalg.qr(normal(max(n_inputs, n_outputs), min(n_inputs, n_outputs)))[0]
     with torch.no_grad():
         decoder[1].weight.copy_(tall if n_outputs >= n_inputs else tall.T)
-    torch.testing.assert_close(decoder_gains(decoder, 2), decoder[0].weight.norm(dim=0))
+    torch.testing.assert_close(decoder_gains(decoder), decoder[0].weight.norm(dim=0))
 
 
 def test_gains_pass_gradients_to_every_layer():
     _, decoder = build(MLP())
-    decoder_gains(decoder, 3).sum().backward()
+    decoder_gains(decoder).sum().backward()
     assert all(layer.weight.grad.any() for layer in linear_layers(decoder))

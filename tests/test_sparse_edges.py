@@ -185,4 +185,4 @@ def test_gains_from_squares_are_the_gains(sizes):
     layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
     module = nn.Sequential(*layers)
     squares = layers[-1].weight.square().sum(dim=0)
-    torch.testing.assert_close(decoder_gains(module, 3, squares), decoder_gains(module, 3))
+    torch.testing.assert_close(decoder_gains(module, squares), decoder_gains(module))

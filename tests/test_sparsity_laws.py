@@ -144,10 +144,10 @@ def test_gradient_of_the_penalty_is_finite(name, n_active):
 @pytest.mark.parametrize("factor", [1e-3, 50.0])
 def test_scaling_the_code_up_and_the_decoder_down_does_not_escape_the_penalty(name, factor):
     kind, decoder, pre = made(name), some_decoder(), normal(N_ROWS, N_UNITS)
-    before = penalty_of(kind, pre, 2, decoder_gains(decoder, N_UNITS))
+    before = penalty_of(kind, pre, 2, decoder_gains(decoder))
     with torch.no_grad():
         linear_layers(decoder)[0].weight /= factor
-    after = penalty_of(kind, factor * pre, 2, decoder_gains(decoder, N_UNITS))
+    after = penalty_of(kind, factor * pre, 2, decoder_gains(decoder))
     torch.testing.assert_close(after, before)
 
 
@@ -155,18 +155,18 @@ def test_scaling_the_code_up_and_the_decoder_down_does_not_escape_the_penalty(na
 @pytest.mark.parametrize("layers", [(0, 1), (0, 2), (1, 2)])
 def test_moving_a_factor_between_decoder_layers_does_not_escape_the_penalty(name, layers):
     kind, decoder, pre = made(name), some_decoder(), normal(N_ROWS, N_UNITS)
-    before = penalty_of(kind, pre, 2, decoder_gains(decoder, N_UNITS))
+    before = penalty_of(kind, pre, 2, decoder_gains(decoder))
     with torch.no_grad():
         linear_layers(decoder)[layers[0]].weight *= 20.0
         linear_layers(decoder)[layers[1]].weight /= 20.0
-    after = penalty_of(kind, pre, 2, decoder_gains(decoder, N_UNITS))
+    after = penalty_of(kind, pre, 2, decoder_gains(decoder))
     torch.testing.assert_close(after, before)
 
 
 @pytest.mark.parametrize("kind", [L1(), L2()], ids=str)
 def test_stronger_decoder_pays_more(kind):
     pre = normal(N_ROWS, N_UNITS)
-    gains = decoder_gains(some_decoder(), N_UNITS)
+    gains = decoder_gains(some_decoder())
     assert penalty_of(kind, pre, 2, 3 * gains) > penalty_of(kind, pre, 2, gains) > 0
 
 
@@ -214,7 +214,7 @@ def test_l1_codes_of_an_orthonormal_decoder_are_soft_thresholds():
     with torch.no_grad():
         decoder.weight.copy_(D)
     x, kind = normal(N_ROWS, n_features, seed=1), L1()
-    gains = decoder_gains(decoder, N_UNITS).detach()
+    gains = decoder_gains(decoder).detach()
 
     pre = torch.ones(N_ROWS, N_UNITS, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.SGD([pre], lr=0.5 * N_ROWS)  # the loss is a mean over rows

@@ -236,6 +236,12 @@ class AnswersMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return within_support(X, self.likelihood_, names, self.likelihood_.remedy), 0.0, weight
 
     @property
+    def weight_density_(self):
+        """Share of weights, of those that ``alpha`` acts on, that are not exactly zero."""
+        check_is_fitted(self)
+        return self._model.weight_density
+
+    @property
     def module_(self):
         """The torch module: encoder, bottleneck, decoder and likelihood."""
         check_is_fitted(self)

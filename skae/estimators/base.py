@@ -181,7 +181,6 @@ class BaseTransformer(AnswersMixin, HintsMixin, BaseEstimator, ABC):
         self.__dict__.pop("size_curve_", None)  # of a fit before
         if model.size_curve is not None:
             self.size_curve_ = model.size_curve.told()
-        self.weight_density_ = model.weight_density
         self.history_ = model.history()
         self.n_iter_ = len(model.net.history)
         self.loss_curve_ = self.history_.get("objective", [])
